@@ -1,0 +1,61 @@
+"""anypool: a connection pool for any driver, tasks or threads, fully typed.
+
+The async pools are here, their blocking twins in ``anypool.sync``.
+"""
+
+from ._core.checkout import Checkout
+from ._core.cursor import PooledCursor
+from ._core.errors import (
+    DisconnectionError,
+    InvalidRequestError,
+    PoolClosedError,
+    PoolError,
+    PoolTimeoutError,
+)
+from ._core.lease import PooledConnection
+from ._core.listeners import (
+    CheckinListener,
+    CheckoutListener,
+    ConnectListener,
+    Listener,
+)
+from ._core.options import PoolOptions, QueuePoolOptions, ResetMode, SizedOptions
+from ._core.record import ConnectionRecord
+from ._drivers.protocol import Driver
+from ._pools.assertion import AssertionPool
+from ._pools.base import Pool
+from ._pools.manager import Manager, clear_managers, manage
+from ._pools.null import NullPool
+from ._pools.queue import QueuePool
+from ._pools.singleton import SingletonTaskPool
+from ._pools.static import StaticPool
+
+__all__ = [
+    "AssertionPool",
+    "CheckinListener",
+    "Checkout",
+    "CheckoutListener",
+    "ConnectListener",
+    "ConnectionRecord",
+    "DisconnectionError",
+    "Driver",
+    "InvalidRequestError",
+    "Listener",
+    "Manager",
+    "NullPool",
+    "Pool",
+    "PoolClosedError",
+    "PoolError",
+    "PoolOptions",
+    "PoolTimeoutError",
+    "PooledConnection",
+    "PooledCursor",
+    "QueuePool",
+    "QueuePoolOptions",
+    "ResetMode",
+    "SingletonTaskPool",
+    "SizedOptions",
+    "StaticPool",
+    "clear_managers",
+    "manage",
+]

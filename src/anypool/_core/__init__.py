@@ -1,0 +1,1 @@
+"""The things a pool is made of: records, leases, cursors, listeners, errors."""

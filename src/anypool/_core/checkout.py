@@ -1,0 +1,118 @@
+"""Checkout: what connect() of an async pool returns, to be entered or awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import CodeType, TracebackType
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
+
+from .errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from .._pools.base import Pool
+    from .lease import PooledConnection
+
+ConnT = TypeVar("ConnT")
+
+
+class Checkout(Generic[ConnT]):
+    """A checkout that has not begun yet.
+
+    ``async with`` it to get the driver's connection for the length of a block, or
+    ``await`` it to get a lease that is returned by its ``close()``.
+
+    Entering or awaiting raises PoolTimeoutError when the timeout runs out, PoolClosedError,
+    InvalidRequestError, or the creator's own error.
+    """
+
+    # Written for speed, as the whole uncontended path: plain slots, no contextlib.
+    __slots__ = ("_code", "_lasti", "_lease", "_pool", "_share", "_timeout")
+
+    _lease: PooledConnection[ConnT] | None
+
+    def __init__(
+        self,
+        pool: Pool[ConnT],
+        share: bool,
+        timeout: float | None,
+        code: CodeType,
+        lasti: int,
+    ) -> None:
+        self._pool = pool
+        self._share = share
+        self._timeout = timeout
+        self._code = code
+        self._lasti = lasti
+        self._lease = None
+
+    def __await__(self) -> Generator[Any, None, PooledConnection[ConnT]]:
+        return self._checkout().__await__()
+
+    async def _checkout(self) -> PooledConnection[ConnT]:
+        pool = self._pool
+        lease: PooledConnection[ConnT] = pool._checkout_nowait(
+            pool, pool._runtime.caller(), self._share, self._code, self._lasti
+        )
+        if not lease._count:
+            await pool._checkout(
+                lease, self._share, self._timeout, self._code, self._lasti
+            )
+        return lease
+
+    async def __aenter__(self) -> ConnT:
+        # _checkout() once more, in place: one coroutine less, 0.1 µs.
+        pool = self._pool
+        self._lease = lease = pool._checkout_nowait(
+            pool, pool._runtime.caller(), self._share, self._code, self._lasti
+        )
+        if not lease._count:
+            await pool._checkout(
+                lease, self._share, self._timeout, self._code, self._lasti
+            )
+        connection: ConnT = lease._connection
+        return connection
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        if lease._count > 1:
+            lease._count -= 1
+        elif lease._count:
+            pool = self._pool
+            # A caller that was cancelled may have left a statement running.
+            hurried = exc is not None and not isinstance(exc, Exception)
+            record = pool._checkin_nowait(lease, True, hurried)
+            if record is None:
+                return
+            if exc_type is GeneratorExit:
+                # The coroutine is being destroyed and can't wait for anything any more.
+                pool._checkin_later(record)
+            else:
+                await pool._runtime.complete(pool._checkin(record, hurried))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise InvalidRequestError(_NOT_ENTERED)
+
+        def __enter__(self) -> None:
+            raise InvalidRequestError(_NOT_ENTERED)
+
+        def __exit__(self, *_: object) -> None:
+            raise NotImplementedError
+
+
+_NOT_ENTERED = (
+    "nothing is checked out yet: write 'async with pool.connect() as conn' or "
+    "'lease = await pool.connect()'; for blocking code there is anypool.sync"
+)

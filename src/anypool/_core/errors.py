@@ -1,0 +1,34 @@
+"""The errors that a pool raises."""
+
+from __future__ import annotations
+
+
+class PoolError(Exception):
+    """Base class of every error that anypool raises on its own account."""
+
+
+class PoolTimeoutError(PoolError, TimeoutError):
+    """A checkout did not finish within its timeout.
+
+    The message names the phase: waiting for a free connection, or connecting.
+    """
+
+
+class PoolClosedError(PoolError):
+    """The pool is closed and gives out no connections any more."""
+
+
+class InvalidRequestError(PoolError):
+    """Something was asked of a pool or a lease that it can't do in its state.
+
+    Raised when a lease is used after ``close()`` or ``invalidate()``, when checkout
+    listeners rejected every connection, and when a pool is used from the wrong event
+    loop or thread.
+    """
+
+
+class DisconnectionError(PoolError):
+    """Raised *by* a checkout listener to say that the connection is dead.
+
+    The pool replaces the connection and runs all checkout listeners again, once.
+    """

@@ -1,0 +1,136 @@
+"""The options that pools take, and their checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict
+
+from typing_extensions import TypeVar
+
+from .listeners import Listener
+
+if TYPE_CHECKING:
+    from .._drivers.protocol import Driver
+
+ConnT = TypeVar("ConnT")
+LeaseT = TypeVar("LeaseT")
+
+ResetMode: TypeAlias = Literal["rollback", "commit"]
+"""What a driver does to a connection that comes back."""
+
+Echo: TypeAlias = bool | Literal["debug"] | None
+
+
+class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
+    """Options of every pool."""
+
+    recycle: float
+    """Age in seconds from which a connection is replaced at checkout; -1 (the default):
+    never."""
+    echo: Echo
+    """True logs what the pool does, "debug" every checkout and return as well, whatever
+    the logger's level. Default None: as the logger is configured."""
+    use_threadlocal: bool
+    """Whether nested connect() calls of one caller share a connection. Default True."""
+    listeners: Iterable[Listener[ConnT, LeaseT]] | None
+    """Objects to call at connect, checkout and checkin. Default none."""
+    reset_on_return: ResetMode | None
+    """What happens to a connection that comes back: "rollback" (the default), "commit",
+    or None for nothing."""
+    driver: Driver[ConnT] | None
+    """How to reset, ping and close connections. Default: chosen by their class."""
+    name: str | None
+    """Added to the name of the pool's logger. Default none."""
+
+
+class SizedOptions(PoolOptions[ConnT, LeaseT], total=False):
+    """Options of pools with a size."""
+
+    pool_size: int
+    """How many connections to keep. Default 5."""
+
+
+class QueuePoolOptions(SizedOptions[ConnT, LeaseT], total=False):
+    """Options of QueuePool. A ``pool_size`` of 0 means no limit."""
+
+    max_overflow: int
+    """How many more than pool_size may be open at a time; -1: no limit. Default 10."""
+    timeout: float | None
+    """Seconds that a checkout may take, waiting and connecting included; 0: never wait
+    for a free connection; None: wait for ever. Default 30."""
+
+
+BASE_DEFAULTS: dict[str, Any] = {
+    "recycle": -1,
+    "echo": None,
+    "use_threadlocal": True,
+    "listeners": None,
+    "reset_on_return": "rollback",
+    "driver": None,
+    "name": None,
+}
+
+
+def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the base options with their defaults filled in, or say what is wrong."""
+    for name in options:
+        if name not in BASE_DEFAULTS:
+            raise TypeError(f"{pool}() has no option {name!r}")
+    merged = BASE_DEFAULTS | options
+    check_number("recycle", merged["recycle"], minimum=0, never=-1)
+    check_choice("echo", merged["echo"], (None, False, True, "debug"))
+    check_bool("use_threadlocal", merged["use_threadlocal"])
+    check_choice("reset_on_return", merged["reset_on_return"], ("rollback", "commit", None))
+    if merged["name"] is not None and not isinstance(merged["name"], str):
+        raise TypeError(f"name: expected a string or None, not {_kind(merged['name'])}")
+    return merged
+
+
+def check_creator(creator: object) -> None:
+    if not callable(creator):
+        raise TypeError(
+            f"creator: expected a function that returns a new connection, not "
+            f"{_kind(creator)}; write lambda: connect(...)"
+        )
+
+
+def check_number(
+    name: str, value: object, *, minimum: float, never: float | None = None
+) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number, not {_kind(value)}")
+    if math.isnan(value) or (value < minimum and value != never):
+        alternative = "" if never is None else f", or {never} for never"
+        raise ValueError(f"{name}: expected {minimum} or more{alternative}, not {value}")
+
+
+def check_count(name: str, value: object, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a whole number, not {_kind(value)}")
+    if value < minimum:
+        raise ValueError(f"{name}: expected {minimum} or more, not {value}")
+
+
+def check_timeout(value: object) -> None:
+    if value is not None:
+        check_number("timeout", value, minimum=0)
+
+
+def check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, not {_kind(value)}")
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if not any(value is choice or value == choice for choice in choices) or (
+        isinstance(value, int) and not isinstance(value, bool)
+    ):
+        expected = ", ".join(repr(choice) for choice in choices)
+        shown = repr(value) if isinstance(value, str) else _kind(value)
+        raise ValueError(f"{name}: expected one of {expected}, not {shown}")
+
+
+def _kind(value: object) -> str:
+    # The type only: a value could be a secret in the wrong place.
+    return f"a {type(value).__qualname__}"

@@ -1,0 +1,35 @@
+"""Waiter: a caller's place in the queue for a connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol
+from weakref import ref
+
+from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from .record import ConnectionRecord
+
+ConnT = TypeVar("ConnT")
+
+
+class Gate(Protocol):
+    """A private semaphore: one waiter passes it, once, when somebody releases it."""
+
+    def release(self) -> None: ...
+
+
+class Waiter(Generic[ConnT]):
+    """A caller's place in the queue.
+
+    Whoever frees a slot hands it to the first waiter directly: notes it as the lease's in
+    the pool's books, puts it here, and opens the gate. So a slot that is under way to a
+    waiter can't be overtaken, and if the waiter is gone by then, it knows what to pass on.
+    """
+
+    __slots__ = ("gate", "record", "ref")
+
+    def __init__(self, lease_ref: ref[Any], gate: Gate) -> None:
+        self.ref = lease_ref
+        self.gate = gate
+        self.record: ConnectionRecord[ConnT] | None = None

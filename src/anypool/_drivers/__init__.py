@@ -1,0 +1,1 @@
+"""What a pool needs to know of a driver, one module per family."""

@@ -1,0 +1,60 @@
+"""The Driver protocol: everything a pool does to a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from typing_extensions import TypeVar
+
+from .._core.options import ResetMode
+
+ConnT_contra = TypeVar("ConnT_contra", contravariant=True)
+
+
+class Driver(Protocol[ConnT_contra]):
+    """How a family of connections is reset, pinged and closed.
+
+    ``reset``, ``ping`` and ``close`` do I/O. They may be plain methods or coroutine
+    methods; set ``blocking`` if they are plain and wait, so that an async pool calls them
+    in a worker thread. The other methods are plain, do no I/O, and may be called at any
+    time in any thread.
+
+    Attributes:
+        blocking: Whether the connection's own methods block.
+    """
+
+    blocking: bool
+
+    def needs_reset(self, connection: ConnT_contra, /) -> bool:
+        """Tell whether a transaction may be open. Must not say False if unsure."""
+        ...
+
+    def reset(self, connection: ConnT_contra, mode: ResetMode, /) -> Awaitable[None] | None:
+        """End the open transaction."""
+        ...
+
+    def ping(self, connection: ConnT_contra, /) -> Awaitable[None] | None:
+        """Make a round trip to the server; raise if the connection is dead."""
+        ...
+
+    def close(self, connection: ConnT_contra, /) -> Awaitable[None] | None:
+        """Close the connection in the orderly way."""
+        ...
+
+    def terminate(self, connection: ConnT_contra, /) -> bool:
+        """Close the connection at once, without waiting; a finalizer may call this.
+
+        Returns:
+            False if this kind of connection can't be closed without waiting. Then nothing
+            was done.
+        """
+        ...
+
+    def is_open(self, connection: ConnT_contra, /) -> bool:
+        """Tell whether the connection looks usable, as far as can be seen without I/O."""
+        ...
+
+    def is_disconnect(self, error: BaseException, connection: ConnT_contra, /) -> bool:
+        """Tell whether an error that came from this connection means that it is lost."""
+        ...

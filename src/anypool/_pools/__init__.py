@@ -1,0 +1,1 @@
+"""The pools, written once as coroutines over a runtime and a driver."""

@@ -1,0 +1,28 @@
+"""NullPool: no pooling."""
+
+from __future__ import annotations
+
+from typing_extensions import TypeVar
+
+from .._core.lease import Lease
+from .._core.record import ConnectionRecord
+from .base import Pool
+
+ConnT = TypeVar("ConnT")
+
+
+class NullPool(Pool[ConnT]):
+    """Opens a connection for every checkout, and closes it on return.
+
+    For when the pooling is done elsewhere, and for tests.
+    """
+
+    async def dispose(self) -> None:
+        self._epoch += 1
+        self._log.info("Pool disposed. %s", self.status())
+
+    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
+        self._out[lease._ref] = self._new_record()
+
+    def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
+        return False

@@ -1,0 +1,321 @@
+"""QueuePool: a limited number of connections, and a queue for who comes too late."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from types import CodeType
+from typing import Any, overload
+
+from typing_extensions import TypeVar, Unpack
+
+from .._core.errors import PoolTimeoutError
+from .._core.lease import Lease, PooledConnection
+from .._core.options import QueuePoolOptions, check_count, check_timeout
+from .._core.record import ConnectionRecord
+from .._core.waiter import Waiter
+from .base import Pool
+
+ConnT = TypeVar("ConnT")
+
+
+class QueuePool(Pool[ConnT]):
+    """Keeps up to ``pool_size`` connections, and opens ``max_overflow`` more at need.
+
+    It starts empty. Idle connections go out first in, first out. When all are out, callers
+    wait in a queue, first come, first served.
+
+    Args:
+        creator: returns a new connection, or an awaitable of one.
+        pool_size: how many connections to keep; 0: no limit. Default 5.
+        max_overflow: how many more may be open at a time; they are closed on return.
+            -1: no limit. Default 10.
+        timeout: seconds that a checkout may take, waiting and connecting included; 0: never
+            wait for a free connection; None: wait for ever. Default 30.
+        options: see PoolOptions.
+
+    Raises:
+        TypeError, ValueError: an option is not what it should be; the message names it.
+    """
+
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], Awaitable[ConnT]],
+        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], ConnT],
+        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    def __init__(
+        self,
+        creator: Callable[[], Any],
+        *,
+        pool_size: int = 5,
+        max_overflow: int = 10,
+        timeout: float | None = 30.0,
+        **options: Any,
+    ) -> None:
+        check_count("pool_size", pool_size, minimum=0)
+        check_count("max_overflow", max_overflow, minimum=-1)
+        check_timeout(timeout)
+        self._size = pool_size
+        self._max_overflow = max_overflow
+        self._timeout = timeout
+        unlimited = pool_size == 0
+        self._keep = math.inf if unlimited else pool_size
+        self._capacity = math.inf if unlimited or max_overflow < 0 else pool_size + max_overflow
+        super().__init__(creator, **options)
+
+    def _clear_books(self) -> None:
+        super()._clear_books()
+        self._idle: deque[ConnectionRecord[ConnT]] = deque()
+        self._waiters: deque[Waiter[ConnT]] = deque()
+        self._total = 0  # slots, idle and out
+
+    def _recreate_options(self) -> dict[str, Any]:
+        return super()._recreate_options() | {
+            "pool_size": self._size,
+            "max_overflow": self._max_overflow,
+            "timeout": self._timeout,
+        }
+
+    # What users ask.
+
+    def size(self) -> int:
+        """Return ``pool_size``."""
+        return self._size
+
+    def checkedin(self) -> int:
+        """Return how many slots are idle."""
+        return len(self._idle)
+
+    def overflow(self) -> int:
+        """Return how many slots there are beyond ``pool_size``; negative below that."""
+        return self._total - self._size
+
+    def checkedout(self) -> int:
+        """Return how many slots are out: always size - checkedin + overflow."""
+        return self._total - len(self._idle)
+
+    def status(self) -> str:
+        return (
+            f"Pool size: {self.size()} Connections in pool: {self.checkedin()} "
+            f"Current Overflow: {self.overflow()} "
+            f"Current Checked out connections: {self.checkedout()}"
+        )
+
+    async def dispose(self) -> None:
+        idle = self._decide(self._empty)
+        for record in idle:
+            await self._close_slot(record)
+        self._log.info("Pool disposed. %s", self.status())
+
+    def _empty(self) -> list[ConnectionRecord[ConnT]]:
+        self._epoch += 1
+        idle = list(self._idle)
+        self._idle.clear()
+        return idle
+
+    # The uncontended path. Written for speed: lock-free, since each step that matters is
+    # one atomic operation on a deque or a dict. Measured on CPython 3.11, a lock costs
+    # 0.21 µs each time, and the whole cycle is some 1.2 µs.
+
+    def _checkout_nowait(
+        self, owner: Any, caller: Hashable, share: bool, code: CodeType, lasti: int
+    ) -> Any:
+        if share:
+            current = self._callers.get(caller)
+            if current is not None:
+                lease = current()
+                if lease is not None and lease._record is not None:
+                    lease._count += 1
+                    return lease
+        lease = owner._lease_type(owner, self, caller)
+        lease._ref = ref = weakref.ref(lease, self._on_drop)
+        if self._waiters:
+            return lease  # no overtaking
+        record = None
+        try:
+            record = self._idle.popleft()
+            self._out[ref] = record
+            connection = record.connection
+            if (
+                connection is not None
+                and self._plain_checkout
+                and record.epoch == self._epoch
+                and (
+                    self._recycle < 0
+                    or self._runtime.now() - record.opened_at <= self._recycle
+                )
+            ):
+                record.code = code
+                record.lasti = lasti
+                lease._record = record
+                lease._connection = connection
+                if share:
+                    self._callers[caller] = ref
+                lease._count = 1
+            return lease
+        except IndexError:
+            return lease
+        except BaseException:
+            self._undo_take(lease, record)
+            raise
+
+    def _undo_take(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT] | None) -> None:
+        """An interrupt came between two steps: put the slot back, wherever it is."""
+        taken = self._end(lease) or record
+        if taken is not None and not self._is_idle(taken):
+            self._idle.appendleft(taken)
+            self._decide(self._serve)
+
+    def _checkin_nowait(
+        self, lease: Lease[ConnT], own: bool, hurried: bool = False
+    ) -> ConnectionRecord[ConnT] | None:
+        ref = lease._ref
+        record = self._out.pop(ref, None)
+        if record is None:
+            return self._end(lease, own)
+        try:
+            if own and self._callers.get(lease._caller) is ref:
+                del self._callers[lease._caller]
+            lease._count = 0
+            lease._connection = lease._record = lease._ref = None
+            connection = record.connection
+            if (
+                self._plain_checkin
+                and not self._waiters
+                and self._total <= self._size
+                and record.epoch == self._epoch
+                and connection is not None
+                and (self._reset_mode is None or self._reset_nowait(record, hurried))
+            ):
+                self._idle.append(record)
+                # Whoever came to wait, or whatever changed, since the look above.
+                if (
+                    self._waiters
+                    or self._total > self._size
+                    or record.epoch != self._epoch
+                ):
+                    self._tidy()
+                return None
+        except BaseException:
+            self._drop(record)
+            raise
+        return record
+
+    def _reset_nowait(self, record: ConnectionRecord[ConnT], hurried: bool) -> bool:
+        """Tell whether the connection is clean; a blocking one is made so right here."""
+        driver, connection = record.driver, record.connection
+        assert connection is not None and self._reset_mode is not None
+        if not hurried and not driver.needs_reset(connection):
+            return True
+        if not self._runtime.blocking:
+            return False
+        try:
+            driver.reset(connection, self._reset_mode)
+        except Exception as error:
+            self._spawn(self._invalidate_record(record, error))
+            return False
+        return True
+
+    def _tidy(self) -> None:
+        """Make up for what happened between a look at the books and an entry in them."""
+        for record in self._decide(self._surplus):
+            self._drop_surplus(record)
+
+    def _surplus(self) -> list[ConnectionRecord[ConnT]]:
+        self._serve()
+        surplus = [record for record in self._idle if record.epoch != self._epoch]
+        for record in surplus:
+            self._idle.remove(record)
+        while len(self._idle) > self._keep:
+            surplus.append(self._idle.pop())
+        return surplus
+
+    def _drop_surplus(self, record: ConnectionRecord[ConnT]) -> None:
+        if record.connection is not None and record.driver.terminate(record.connection):
+            record.connection = None
+        self._decide(self._forget, record)
+
+    # Decisions, with the books locked.
+
+    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> Waiter[ConnT] | None:
+        assert lease._ref is not None
+        if not self._waiters:
+            record = self._free_slot()
+            if record is not None:
+                self._out[lease._ref] = record
+                return None
+        waiter: Waiter[ConnT] = Waiter(lease._ref, self._runtime.gate())
+        self._waiters.append(waiter)
+        self._serve()
+        if waiter.record is not None:
+            return None
+        if not may_wait:
+            self._withdraw(waiter)
+        return waiter
+
+    def _serve(self) -> None:
+        """Give slots to the first waiters, as long as there are both."""
+        while self._waiters:
+            record = self._free_slot()
+            if record is None:
+                return
+            try:
+                waiter = self._waiters.popleft()
+                self._out[waiter.ref] = waiter.record = record
+                waiter.gate.release()
+            except BaseException:
+                if not self._is_out(record):
+                    self._idle.appendleft(record)
+                raise
+
+    def _free_slot(self) -> ConnectionRecord[ConnT] | None:
+        try:
+            # May fail though it isn't empty here: the uncontended path takes no lock.
+            return self._idle.popleft()
+        except IndexError:
+            if self._total >= self._capacity:
+                return None
+        self._total += 1
+        return self._new_record()
+
+    def _withdraw(self, waiter: Waiter[ConnT]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
+        wanted = record.epoch == self._epoch and (
+            bool(self._waiters) or len(self._idle) < self._keep
+        )
+        if wanted:
+            self._idle.append(record)
+            self._serve()
+        return wanted
+
+    def _forget(self, record: ConnectionRecord[ConnT]) -> None:
+        if record.on_lost is not None:
+            record.on_lost = None
+            self._total -= 1
+        self._serve()
+
+    def _is_idle(self, record: ConnectionRecord[ConnT]) -> bool:
+        return record in self._idle or self._is_out(record)
+
+    def _records(self) -> Iterable[ConnectionRecord[ConnT]]:
+        return [*super()._records(), *self._idle]
+
+    def _timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"QueuePool limit of size {self._size} overflow {self.overflow()} reached, "
+            f"connection timed out, timeout {timeout:g}"
+            if phase == "waiting"
+            else f"QueuePool: {phase} timed out, timeout {timeout:g}"
+        )

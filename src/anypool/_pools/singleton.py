@@ -1,0 +1,135 @@
+"""SingletonTaskPool: one connection for each caller."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, overload
+
+from typing_extensions import TypeVar, Unpack
+
+from .._core.lease import Lease, PooledConnection
+from .._core.options import SizedOptions, check_count
+from .._core.record import ConnectionRecord
+from .base import Pool
+
+ConnT = TypeVar("ConnT")
+
+
+class SingletonTaskPool(Pool[ConnT]):
+    """Keeps one connection for each task (in ``anypool.sync``: each thread).
+
+    The connection is opened at the caller's first checkout and closed when the caller has
+    ended. It never goes to another caller.
+
+    Args:
+        creator: returns a new connection, or an awaitable of one.
+        pool_size: how many callers' connections to keep. Beyond that, those that nobody
+            has checked out are closed. Not a limit on how many can be in use. Default 5.
+        options: see PoolOptions. ``use_threadlocal`` is always true.
+
+    Raises:
+        TypeError, ValueError: an option is not what it should be; the message names it.
+    """
+
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], Awaitable[ConnT]],
+        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], ConnT],
+        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    def __init__(
+        self, creator: Callable[[], Any], *, pool_size: int = 5, **options: Any
+    ) -> None:
+        check_count("pool_size", pool_size, minimum=1)
+        self._size = pool_size
+        super().__init__(creator, **options | {"use_threadlocal": True})
+        self._on_death = _death_callback(weakref.ref(self))
+
+    def _clear_books(self) -> None:
+        super()._clear_books()
+        # By a weak reference to the caller, which takes the entry away when it dies.
+        self._conns: dict[Any, ConnectionRecord[ConnT]] = {}
+        self._evicted: list[ConnectionRecord[ConnT]] = []
+
+    def _recreate_options(self) -> dict[str, Any]:
+        return super()._recreate_options() | {"pool_size": self._size}
+
+    def size(self) -> int:
+        """Return ``pool_size``."""
+        return self._size
+
+    def status(self) -> str:
+        return f"{type(self).__name__} size: {len(self._conns)}"
+
+    async def dispose(self) -> None:
+        for record in self._decide(self._take, None):
+            await self._close_slot(record)
+        self._log.info("Pool disposed. %s", self.status())
+
+    async def dispose_local(self) -> None:
+        """Close the current caller's connection; if it is out, when it returns."""
+        await self._dispose_caller(self._runtime.caller())
+
+    async def _dispose_caller(self, caller: Any) -> None:
+        for record in self._decide(self._take, caller):
+            await self._close_slot(record)
+
+    def _take(self, caller: Any) -> list[ConnectionRecord[ConnT]]:
+        """Take a caller's slot, or all, out of the pool; return those not in use."""
+        if caller is None:
+            records = list(self._conns.values())
+            self._conns.clear()
+        else:
+            record = self._conns.pop(caller, None)
+            records = [] if record is None else [record]
+        return [record for record in records if not self._is_out(record)]
+
+    async def _acquire(self, lease: Lease[ConnT], timeout: float | None) -> None:
+        await super()._acquire(lease, timeout)
+        while self._evicted:
+            await self._close_slot(self._evicted.pop())
+
+    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
+        caller: Any = lease._caller
+        record = self._conns.get(caller)
+        if record is None:
+            self._make_room()
+            record = self._conns[weakref.ref(caller(), self._on_death)] = self._new_record()
+        self._out[lease._ref] = record
+
+    def _make_room(self) -> None:
+        for caller, record in list(self._conns.items()):
+            if len(self._conns) < self._size:
+                return
+            if not self._is_out(record):
+                del self._conns[caller]
+                self._evicted.append(record)
+
+    def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
+        kept = any(record is other for other in list(self._conns.values()))
+        return kept or self._is_out(record)
+
+    def _records(self) -> Iterable[ConnectionRecord[ConnT]]:
+        return {*super()._records(), *self._conns.values(), *self._evicted}
+
+    def _caller_died(self, caller: Any) -> None:
+        record = self._conns.pop(caller, None)
+        if record is not None and not self._is_out(record):
+            record.on_lost = None  # no slot any more: only its connection is left to close
+            self._checkin_later(record)
+
+
+def _death_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
+    def died(caller: Any) -> None:
+        pool = weak_pool()
+        if pool is not None:
+            pool._caller_died(caller)
+
+    return died

@@ -1,0 +1,1 @@
+"""Where a pool runs: an event loop, or plain threads."""

@@ -1,0 +1,224 @@
+"""AnyioRuntime: pool code in an event loop, asyncio's or trio's."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Coroutine, Generator, Hashable
+from contextlib import nullcontext
+from inspect import isawaitable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from .._core.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from .._core.waiter import Gate
+
+RETURN_TIMEOUT = 5.0
+"""Seconds that the return of a connection may go on after its caller was cancelled."""
+
+
+class Home(Protocol):
+    """One event loop, for as long as it runs; one class for each backend of anyio."""
+
+    thread: int
+
+    def __init__(self, on_end: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
+    def caller(self) -> Hashable | None:
+        """Return the identity of the current task, None if it isn't this loop's."""
+        ...
+
+    def alive(self) -> bool: ...
+    async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None: ...
+    def post(self, callback: Callable[[], object]) -> bool: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> bool: ...
+    def leave(self) -> None:
+        """The pool is gone, or goes elsewhere."""
+        ...
+
+
+class AnyioRuntime:
+    """Runs on anyio's semaphores, scopes and worker threads.
+
+    It belongs to the event loop that first used it, its home. When that loop has ended, it
+    moves to the next that uses it, without its connections.
+
+    Args:
+        on_end: closes all connections; called in the home while it shuts down.
+        on_move: forgets all connections; called when a new home is found.
+    """
+
+    blocking = False
+
+    def __init__(
+        self,
+        on_end: Callable[[], Coroutine[Any, Any, None]],
+        on_move: Callable[[], None],
+    ) -> None:
+        self.lock = nullcontext()
+        self._home: Home | None = None
+        self._on_end = on_end
+        self._on_move = on_move
+        self._limiter: anyio.CapacityLimiter | None = None
+        self.token: anyio.lowlevel.EventLoopToken | None = None
+
+    def caller(self) -> Hashable:
+        if self._home is not None:
+            caller = self._home.caller()
+            if caller is not None:
+                return caller
+        return self._settle_in()
+
+    def _settle_in(self) -> Hashable:
+        backend = _current_backend()
+        if self._home is not None and self._home.alive():
+            raise InvalidRequestError(
+                "this pool belongs to another event loop, which is still "
+                "alive: make one pool for each loop; from other threads use "
+                "anypool.sync.over(pool)"
+            )
+        if backend is None:
+            raise InvalidRequestError(
+                "an async pool was used where no event loop runs: use it from a coroutine, "
+                "or use anypool.sync"
+            )
+        if self._home is not None:
+            self._on_move()
+        self._home = _home_class(backend)(self._on_end)
+        self._limiter = anyio.CapacityLimiter(math.inf)
+        self.token = anyio.lowlevel.current_token()
+        caller = self._home.caller()
+        if caller is None:
+            raise InvalidRequestError(
+                "an async pool was used in an event loop, but outside of any task"
+            )
+        return caller
+
+    def try_settle_in(self) -> None:
+        """Make the loop that runs here the home, if there is none yet."""
+        if self._home is None and _current_backend() is not None:
+            self._settle_in()
+
+    def in_home_thread(self) -> bool:
+        return self._home is not None and self._home.thread == get_ident()
+
+    def depart(self) -> None:
+        """The home has ended: settle anew at the next use."""
+        if self._home is not None:
+            self._home.leave()
+            self._home = None
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def gate(self) -> anyio.Semaphore:
+        return anyio.Semaphore(0)
+
+    async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None:
+        assert self._home is not None
+        await self._home.wait(gate, timeout)
+
+    async def open(self, creator: Callable[[], Any], *, inline: bool) -> tuple[Any, bool]:
+        if inline:
+            connection = creator()
+        else:
+            connection = await self._in_thread(creator)
+        if not isawaitable(connection):
+            return connection, False
+        _before_await(connection)
+        return await connection, True
+
+    async def within(
+        self, seconds: float | None, work: Coroutine[Any, Any, None]
+    ) -> bool:
+        if seconds is None:
+            await work
+            return True
+        with anyio.move_on_after(seconds) as scope:
+            await work
+        return not scope.cancelled_caught
+
+    async def complete(self, work: Coroutine[Any, Any, None]) -> None:
+        # Most returns finish without suspending, and a shielded scope costs 2.7 µs. So the
+        # first step is taken without one; only if it wants to suspend is it shielded,
+        # before the event loop gets to see that.
+        try:
+            trap = work.send(None)
+        except StopIteration:
+            return
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RETURN_TIMEOUT):
+            await _Started(work, trap)
+
+    async def call(self, blocking: bool, function: Callable[..., Any], *args: Any) -> Any:
+        if blocking:
+            return await self._in_thread(function, *args)
+        result = function(*args)
+        return await result if isawaitable(result) else result
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        # A limiter of its own: callers that wait for a connection in anyio's shared worker
+        # threads must not keep the pool from taking connections back.
+        return await anyio.to_thread.run_sync(
+            function, *args, abandon_on_cancel=True, limiter=self._limiter
+        )
+
+    def post(self, callback: Callable[[], object]) -> bool:
+        return self._home is not None and self._home.post(callback)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+        return self._home is not None and self._home.spawn(work)
+
+
+class _Started:
+    """A coroutine that has taken its first step, to be awaited from there on."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], trap: Any) -> None:
+        self._work = work
+        self._trap = trap
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        work, trap = self._work, self._trap
+        try:
+            while True:
+                try:
+                    answer = yield trap
+                except GeneratorExit:
+                    work.close()
+                    raise
+                except BaseException as error:
+                    trap = work.throw(error)
+                else:
+                    trap = work.send(answer)
+        except StopIteration:
+            return
+
+
+def _current_backend() -> str | None:
+    try:
+        token = anyio.lowlevel.current_token()
+    except anyio.NoEventLoopError:
+        return None
+    return token.backend_class.__module__.rpartition(".")[2].lstrip("_")
+
+
+def _home_class(backend: str) -> type[Home]:
+    # Imported by need: neither backend costs anything where it isn't used.
+    if backend == "trio":
+        from .trio_home import TrioHome
+
+        return TrioHome
+    from .asyncio_home import AsyncioHome
+
+    return AsyncioHome
+
+
+def _before_await(connecting: object) -> None:
+    if type(connecting).__module__.partition(".")[0] == "aiosqlite":
+        from .._drivers.aiosqlite import make_daemon
+
+        make_daemon(connecting)

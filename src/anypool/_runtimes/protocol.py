@@ -1,0 +1,85 @@
+"""The Runtime protocol: all that pool code asks of the world around it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from typing_extensions import TypeVar
+
+from .._core.waiter import Gate
+
+T = TypeVar("T")
+GateT = TypeVar("GateT", bound=Gate)
+
+
+class Runtime(Protocol):
+    """A place for a pool to run: an event loop (LoopRuntime) or threads (ThreadRuntime).
+
+    Under ThreadRuntime no coroutine here ever suspends: it blocks the thread instead.
+
+    Attributes:
+        lock: Guards the pool's decisions, never any I/O. In an event loop a no-op.
+        blocking: Whether awaiting blocks the thread.
+    """
+
+    lock: AbstractContextManager[Any]
+    blocking: bool
+
+    def caller(self) -> Hashable:
+        """Return the identity of the current task or thread.
+
+        A weak reference to it, so that it is never mistaken for another that came to live
+        at the same address.
+
+        Raises:
+            InvalidRequestError: the pool belongs to another event loop or thread.
+        """
+        ...
+
+    def now(self) -> float:
+        """Read the monotonic clock, in seconds."""
+        ...
+
+    def gate(self) -> Gate:
+        """Make a closed gate."""
+        ...
+
+    async def wait(self, gate: Any, timeout: float | None) -> None:
+        """Wait until the gate is released or `timeout` seconds have passed."""
+        ...
+
+    async def open(self, creator: Callable[[], Any]) -> tuple[Any, bool]:
+        """Call the creator where it belongs; return the connection, and whether it had to
+        be awaited."""
+        ...
+
+    async def within(
+        self, seconds: float | None, work: Coroutine[Any, Any, None]
+    ) -> bool:
+        """Run `work`; return False if it did not finish in time."""
+        ...
+
+    async def complete(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` to its end in spite of a cancellation, within a bound."""
+        ...
+
+    async def call(self, blocking: bool, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a driver's or listener's function in the right place; await its result."""
+        ...
+
+    def post(self, callback: Callable[[], object]) -> bool:
+        """From any thread: have `callback` run soon where the pool lives.
+
+        Returns:
+            False if that place is gone. Then the callback will not run.
+        """
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Where the pool lives: run `work` beside the callers."""
+        ...
+
+
+Maybe = T | Awaitable[T]

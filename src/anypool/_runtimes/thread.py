@@ -1,0 +1,123 @@
+"""ThreadRuntime: pool code in plain threads, without an event loop."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from inspect import isawaitable
+from typing import Any
+
+from typing_extensions import TypeVar
+
+from .._core.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+
+class AwaitableCreator(Exception):
+    """Internal: the creator of a blocking pool returned an awaitable, which is attached.
+
+    The facade answers by moving the pool to an event loop of its own.
+    """
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        super().__init__()
+        self.awaitable = awaitable
+
+
+class ThreadRuntime:
+    """Every awaitable returns without suspending: it blocks the calling thread instead.
+
+    So the facade runs a coroutine of the pool to its end with one ``send(None)``.
+    """
+
+    blocking = True
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def caller(self) -> Hashable:
+        return this_thread.caller
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def gate(self) -> threading.Lock:
+        gate = threading.Lock()
+        gate.acquire()
+        return gate
+
+    async def wait(self, gate: threading.Lock, timeout: float | None) -> None:
+        if timeout is None:
+            gate.acquire()
+        else:
+            gate.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+
+    async def open(self, creator: Callable[[], Any], *, inline: bool) -> tuple[Any, bool]:
+        connection = creator()
+        if isawaitable(connection):
+            raise AwaitableCreator(connection)
+        return connection, False
+
+    async def within(
+        self, seconds: float | None, work: Coroutine[Any, Any, None]
+    ) -> bool:
+        # A blocking call can't be cut short from outside: it ends late, and is told so.
+        start = time.monotonic()
+        await work
+        return seconds is None or time.monotonic() - start <= seconds
+
+    async def complete(self, work: Coroutine[Any, Any, None]) -> None:
+        await work
+
+    async def call(self, blocking: bool, function: Callable[..., Any], *args: Any) -> Any:
+        result = function(*args)
+        return run(result) if isawaitable(result) else result
+
+    def post(self, callback: Callable[[], object]) -> bool:
+        callback()
+        return True
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+        run(work)
+        return True
+
+
+def run(work: Awaitable[T]) -> T:
+    """Run an awaitable that never suspends to its end.
+
+    Raises:
+        InvalidRequestError: it did suspend: it belongs in an event loop.
+    """
+    steps: Any = work if isinstance(work, Coroutine) else work.__await__()
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    steps.close()
+    raise InvalidRequestError(
+        f"{getattr(steps, '__qualname__', type(steps).__qualname__)}() waited for an event "
+        "loop, and a blocking pool has none: make it a plain function, or use "
+        "anypool's async pools"
+    )
+
+
+class _Marker:
+    __slots__ = ("__weakref__",)
+
+
+class _ThisThread(threading.local):
+    """A weakly referenced marker for each thread, which dies with it.
+
+    Unlike thread idents, the references are never the same for two threads.
+    """
+
+    def __init__(self) -> None:
+        self.marker = _Marker()
+        self.caller = weakref.ref(self.marker)
+
+
+this_thread = _ThisThread()

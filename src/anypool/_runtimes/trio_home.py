@@ -1,0 +1,72 @@
+"""TrioHome: a trio run as the home of a pool."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Coroutine
+from threading import get_ident
+from typing import Any
+
+import anyio
+import trio
+
+
+class TrioHome:
+    """One run of trio."""
+
+    def __init__(self, on_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self.thread = get_ident()
+        self._left = trio.Event()
+        # System tasks are cancelled when the main task has ended.
+        trio.lowlevel.spawn_system_task(_end_of_run, self._left, on_end)
+
+    def caller(self) -> weakref.ref[trio.lowlevel.Task] | None:
+        if get_ident() == self.thread:
+            try:
+                if trio.lowlevel.current_trio_token() is self._token:
+                    return weakref.ref(trio.lowlevel.current_task())
+            except RuntimeError:
+                return None
+        return None
+
+    def alive(self) -> bool:
+        return self.post(_nothing)
+
+    async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None:
+        with trio.move_on_after(float("inf") if timeout is None else timeout):
+            await gate.acquire()
+
+    def post(self, callback: Callable[[], object]) -> bool:
+        try:
+            self._token.run_sync_soon(callback)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+        if not self.alive():
+            return False
+        trio.lowlevel.spawn_system_task(_await, work)
+        return True
+
+    def leave(self) -> None:
+        self.post(self._left.set)
+
+
+async def _end_of_run(
+    left: trio.Event, on_end: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    try:
+        await left.wait()
+    finally:
+        with trio.CancelScope(shield=True):
+            await on_end()
+
+
+async def _await(work: Coroutine[Any, Any, None]) -> None:
+    await work
+
+
+def _nothing() -> None:
+    pass

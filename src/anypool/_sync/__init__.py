@@ -1,0 +1,1 @@
+"""The blocking facade: every async pool, driven from threads."""

@@ -1,0 +1,93 @@
+"""PooledConnection of the blocking facade."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypeVar
+
+from .._core.lease import Lease
+from .._runtimes.thread import this_thread
+from .cursor import PooledCursor
+
+if TYPE_CHECKING:
+    from .pools import Pool
+
+ConnT = TypeVar("ConnT")
+
+
+class PooledConnection(Lease[ConnT]):
+    """One checkout: a connection on lease from a blocking pool.
+
+    As a context manager it gives the driver's connection, and is closed with the block.
+    Attributes that it lacks are the connection's. If it is garbage collected before it was
+    closed, the connection is rolled back and returned, with a ResourceWarning.
+    """
+
+    __slots__ = ()
+
+    _owner: Pool[ConnT]
+
+    def close(self) -> None:
+        """Return the connection to the pool; close it, if it was detached.
+
+        After nested connect() calls, the last close() does. Further calls do nothing.
+        """
+        if self._count > 1:
+            self._count -= 1
+        elif self._count:
+            pool = self._pool
+            owner = self._owner
+            if owner._blocking:
+                record = pool._checkin_nowait(self, self._caller is this_thread.caller)
+                if record is not None:
+                    owner._run(pool._checkin, record)
+            else:
+                owner._run(pool._checkin_lease, self)
+
+    def invalidate(self, exc: BaseException | None = None) -> None:
+        """Close the driver's connection now, and return its slot, which connects anew.
+
+        Args:
+            exc: the reason; its class is logged.
+
+        Raises:
+            InvalidRequestError: the lease was closed or invalidated before.
+        """
+        self.connection  # noqa: B018  # raises if there is none
+        self._owner._run(self._pool._invalidate, self, exc)
+
+    def detach(self) -> None:
+        """Take the connection out of the pool for good.
+
+        The lease keeps it, with a copy of `info`; ``close()`` then closes it. The pool
+        opens another one in its place at need. Does nothing on a closed lease.
+        """
+        self._owner._run(self._pool._detach_lease, self)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> PooledCursor:
+        """Open a cursor. If the driver can't, the connection is invalidated.
+
+        Raises:
+            InvalidRequestError: the lease was closed or invalidated.
+        """
+        connection: Any = self.connection
+        try:
+            cursor = self._owner.call(connection.cursor, *args, **kwargs)
+        except BaseException as error:
+            if self.is_valid:
+                self.invalidate(error)
+            raise
+        return PooledCursor(self, cursor)
+
+    def __enter__(self) -> ConnT:
+        return self.connection
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

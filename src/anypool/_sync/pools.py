@@ -1,0 +1,351 @@
+"""The blocking pools: each wraps its async twin, and drives its coroutines."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from types import CodeType
+from typing import Any, Generic, overload
+
+from typing_extensions import Self, TypeVar, Unpack
+
+from .._core.errors import InvalidRequestError
+from .._core.listeners import Listener
+from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions
+from .._pools import assertion, base, null, queue, singleton, static
+from .._pools.base import POOL_DEFAULT
+from .._runtimes.thread import AwaitableCreator, ThreadRuntime, this_thread
+from .bridge import Bridge, LoopThread, Trampoline, Visit
+from .lease import PooledConnection
+
+ConnT = TypeVar("ConnT")
+T = TypeVar("T")
+
+_getframe = sys._getframe
+
+
+class Pool(Generic[ConnT]):
+    """A blocking pool of connections that a creator makes; the base of all of them.
+
+    It wraps an async pool, ``async_pool``, and behaves as that does, with threads in place
+    of tasks. If the creator returns awaitables, the async pool runs in an event loop in a
+    background thread; use ``call()`` to use its connections.
+
+    Args:
+        creator: returns a new connection, or an awaitable of one.
+        options: see PoolOptions.
+
+    Raises:
+        TypeError, ValueError: an option is not what it should be; the message names it.
+    """
+
+    _pool_class: type[base.Pool[Any]] = base.Pool
+    _lease_type = PooledConnection
+
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], Awaitable[ConnT]],
+        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], ConnT],
+        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
+        self._pool: base.Pool[ConnT] = self._pool_class(creator, **options)
+        self._loop_runtime = self._pool._runtime
+        self._pool._runtime = ThreadRuntime()
+        self._bridge: Bridge = Trampoline()
+        self._blocking = True
+        self._switching = threading.Lock()
+        if self._pool._inline and self._pool._driver is None:
+            self._switch_to_loop()
+
+    @property
+    def async_pool(self) -> base.Pool[ConnT]:
+        """The pool that this facade wraps."""
+        return self._pool
+
+    def connect(self, *, timeout: float | None = POOL_DEFAULT) -> PooledConnection[ConnT]:
+        """Check a connection out. ``with`` the result to use the driver's connection.
+
+        A thread that has one already gets the same one again (unless
+        ``use_threadlocal=False``).
+
+        Args:
+            timeout: seconds for the whole checkout, in place of the pool's own; 0: don't
+                wait for a free connection; None: no limit.
+
+        Raises:
+            PoolTimeoutError: there was no connection within the timeout.
+        """
+        # Written for speed: what is left out of here is in _checkout().
+        frame = _getframe(1)
+        pool = self._pool
+        if self._blocking:
+            lease: PooledConnection[ConnT] = pool._checkout_nowait(
+                self, this_thread.caller, pool._use_threadlocal, frame.f_code, frame.f_lasti
+            )
+            if lease._count:
+                return lease
+            return self._finish(
+                lease, pool._use_threadlocal, *pool._start(timeout, frame)
+            )
+        return self._checkout(pool._use_threadlocal, *pool._start(timeout, frame))
+
+    def unique_connection(
+        self, *, timeout: float | None = POOL_DEFAULT
+    ) -> PooledConnection[ConnT]:
+        """Check out a connection that no other connect() of this thread shares.
+
+        Args and errors are those of connect().
+        """
+        return self._checkout(False, *self._pool._start(timeout, _getframe(1)))
+
+    def _checkout(
+        self, share: bool, timeout: float | None, code: CodeType, lasti: int
+    ) -> PooledConnection[ConnT]:
+        caller = this_thread.caller
+        if not self._blocking:
+            lease: PooledConnection[ConnT] = self._run(
+                self._pool._checkout_for, self, caller, share, timeout, code, lasti
+            )
+            return lease
+        lease = self._pool._checkout_nowait(self, caller, share, code, lasti)
+        if lease._count:
+            return lease
+        return self._finish(lease, share, timeout, code, lasti)
+
+    def _finish(
+        self,
+        lease: PooledConnection[ConnT],
+        share: bool,
+        timeout: float | None,
+        code: CodeType,
+        lasti: int,
+    ) -> PooledConnection[ConnT]:
+        """Do what a checkout could not do without waiting or I/O."""
+        try:
+            self._run(self._pool._checkout, lease, share, timeout, code, lasti)
+            return lease
+        except AwaitableCreator as found:
+            awaitable = found.awaitable
+        self._switch_to_loop(awaitable)
+        return self._checkout(share, timeout, code, lasti)
+
+    def _switch_to_loop(self, first: Awaitable[ConnT] | None = None) -> None:
+        """The driver turned out to be an async one: run the pool in an event loop."""
+        pool = self._pool
+        with self._switching:
+            if first is not None:
+                pool._creator = _first_then(first, pool._creator)
+            if self._blocking:
+                self._bridge = LoopThread()
+                pool._runtime = self._loop_runtime
+                self._blocking = False
+
+    def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._bridge.call(function, *args)
+
+    @overload
+    def call(
+        self, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any
+    ) -> T: ...
+    @overload
+    def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function that uses a connection, where that connection may be used.
+
+        With an async driver: in the pool's event loop, where its result is awaited.
+        """
+        if kwargs:
+            return self.call(lambda: function(*args, **kwargs))
+        return self._run(self._pool.call, function, *args)
+
+    def add_listener(self, listener: Listener[ConnT, PooledConnection[ConnT]]) -> None:
+        """Have `listener` told of this pool's connects, checkouts and checkins from now on.
+
+        Raises:
+            TypeError: it has none of the methods of a listener.
+        """
+        self._pool.add_listener(listener)
+
+    def recreate(self) -> Self:
+        """Return a new, empty pool with the same creator, options and listeners."""
+        if isinstance(self._bridge, Visit):
+            raise InvalidRequestError("recreate the async pool, not the facade over it")
+        return type(self)(self._pool._creator, **self._pool._recreate_options())
+
+    def dispose(self) -> None:
+        """Close the idle connections now, and those that are out when they return.
+
+        The pool can be used afterwards; it starts anew.
+        """
+        self._run(self._pool.dispose)
+
+    def status(self) -> str:
+        """Describe the pool in one line."""
+        return self._pool.status()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {self.status()}>"
+
+
+class QueuePool(Pool[ConnT]):
+    """Keeps up to ``pool_size`` connections, and opens ``max_overflow`` more at need.
+
+    It starts empty. Idle connections go out first in, first out. When all are out, callers
+    wait in a queue, first come, first served.
+
+    Args:
+        creator: returns a new connection, or an awaitable of one.
+        pool_size: how many connections to keep; 0: no limit. Default 5.
+        max_overflow: how many more may be open at a time; they are closed on return.
+            -1: no limit. Default 10.
+        timeout: seconds that a checkout may take; 0: never wait for a free connection;
+            None: wait for ever. A blocking connect can't be interrupted: if it ends after
+            the timeout, PoolTimeoutError is raised then, and the connection kept. Default 30.
+        options: see PoolOptions.
+
+    Raises:
+        TypeError, ValueError: an option is not what it should be; the message names it.
+    """
+
+    _pool_class = queue.QueuePool
+    _pool: queue.QueuePool[ConnT]
+
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], Awaitable[ConnT]],
+        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], ConnT],
+        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
+        super().__init__(creator, **options)
+
+    def size(self) -> int:
+        """Return ``pool_size``."""
+        return self._pool.size()
+
+    def checkedin(self) -> int:
+        """Return how many slots are idle."""
+        return self._pool.checkedin()
+
+    def overflow(self) -> int:
+        """Return how many slots there are beyond ``pool_size``; negative below that."""
+        return self._pool.overflow()
+
+    def checkedout(self) -> int:
+        """Return how many slots are out: always size - checkedin + overflow."""
+        return self._pool.checkedout()
+
+
+class NullPool(Pool[ConnT]):
+    """Opens a connection for every checkout, and closes it on return."""
+
+    _pool_class = null.NullPool
+
+
+class StaticPool(Pool[ConnT]):
+    """Gives all callers one and the same connection, opened at the first checkout.
+
+    Several threads may have it at a time, so the driver must allow that. It is reset
+    whenever one of them returns it.
+    """
+
+    _pool_class = static.StaticPool
+
+
+class AssertionPool(Pool[ConnT]):
+    """Allows one checked out connection at a time, and says who broke that.
+
+    A second checkout raises an AssertionError that names the file and line of the first.
+    """
+
+    _pool_class = assertion.AssertionPool
+
+
+class SingletonThreadPool(Pool[ConnT]):
+    """Keeps one connection for each thread: SingletonTaskPool, with threads for tasks.
+
+    The connection is opened at the thread's first checkout and closed when the thread has
+    ended. It never goes to another thread.
+
+    Args:
+        creator: returns a new connection, or an awaitable of one.
+        pool_size: how many threads' connections to keep. Beyond that, those that nobody
+            has checked out are closed. Not a limit on how many can be in use. Default 5.
+        options: see PoolOptions. ``use_threadlocal`` is always true.
+
+    Raises:
+        TypeError, ValueError: an option is not what it should be; the message names it.
+    """
+
+    _pool_class = singleton.SingletonTaskPool
+    _pool: singleton.SingletonTaskPool[ConnT]
+
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], Awaitable[ConnT]],
+        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        creator: Callable[[], ConnT],
+        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+    ) -> None: ...
+    def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
+        super().__init__(creator, **options)
+
+    def size(self) -> int:
+        """Return ``pool_size``."""
+        return self._pool.size()
+
+    def dispose_local(self) -> None:
+        """Close the current thread's connection; if it is out, when it returns."""
+        self._run(self._pool._dispose_caller, this_thread.caller)
+
+
+def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
+    """Lay a blocking facade over an async pool, for its program's worker threads.
+
+    Tasks and threads then share one budget of connections.
+
+    Args:
+        pool: an async pool. If no event loop has used it yet, call this inside the loop.
+    """
+    facade: Pool[ConnT] = Pool.__new__(Pool)
+    facade._pool = pool
+    facade._bridge = Visit(pool)
+    facade._blocking = False
+    pool._runtime.try_settle_in()
+    return facade
+
+
+def _first_then(
+    first: Awaitable[ConnT], creator: Callable[[], Any]
+) -> Callable[[], Any]:
+    """Make a creator that first returns what an earlier call has already begun."""
+    begun = [first]
+
+    def create() -> Any:
+        try:
+            return begun.pop()
+        except IndexError:
+            return creator()
+
+    return create
+
+
