@@ -30,7 +30,7 @@ class Checkout(Generic[ConnT]):
     # Written for speed, as the whole uncontended path: plain slots, no contextlib.
     __slots__ = ("_code", "_lasti", "_lease", "_pool", "_share", "_timeout")
 
-    _lease: PooledConnection[ConnT] | None
+    _lease: PooledConnection[ConnT]
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Checkout(Generic[ConnT]):
         self._timeout = timeout
         self._code = code
         self._lasti = lasti
-        self._lease = None
 
     def __await__(self) -> Generator[Any, None, PooledConnection[ConnT]]:
         return self._checkout().__await__()
@@ -53,7 +52,7 @@ class Checkout(Generic[ConnT]):
     async def _checkout(self) -> PooledConnection[ConnT]:
         pool = self._pool
         lease: PooledConnection[ConnT] = pool._checkout_nowait(
-            pool, pool._runtime.caller(), self._share, self._code, self._lasti
+            pool, pool._caller(), self._share, self._code, self._lasti
         )
         if not lease._count:
             await pool._checkout(
@@ -65,7 +64,7 @@ class Checkout(Generic[ConnT]):
         # _checkout() once more, in place: one coroutine less, 0.1 µs.
         pool = self._pool
         self._lease = lease = pool._checkout_nowait(
-            pool, pool._runtime.caller(), self._share, self._code, self._lasti
+            pool, pool._caller(), self._share, self._code, self._lasti
         )
         if not lease._count:
             await pool._checkout(
@@ -80,9 +79,7 @@ class Checkout(Generic[ConnT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        lease, self._lease = self._lease, None
-        if lease is None:
-            return
+        lease = self._lease
         if lease._count > 1:
             lease._count -= 1
         elif lease._count:

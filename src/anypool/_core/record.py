@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -36,6 +36,7 @@ class ConnectionRecord(Generic[ConnT]):
         "lasti",
         "on_lost",
         "opened_at",
+        "resetting",
         "serial",
     )
 
@@ -54,6 +55,8 @@ class ConnectionRecord(Generic[ConnT]):
         self.code: CodeType | None = None
         self.lasti = -1
         self.opened_at = 0.0
+        # A reset that was begun and not yet finished.
+        self.resetting: Awaitable[object] | None = None
         self.serial = 0
         # Set while the pool counts this slot. An interrupt can strike between taking a
         # slot out of the idle queue and noting who has it; then nobody refers to the

@@ -20,6 +20,8 @@ class AssertionPool(Pool[ConnT]):
     AssertionError that names the file and line of the first.
     """
 
+    __slots__ = ("_free", "_record")
+
     def _clear_books(self) -> None:
         super()._clear_books()
         self._record = self._new_record()

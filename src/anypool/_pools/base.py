@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from inspect import isawaitable, iscoroutinefunction
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, overload
 
 from typing_extensions import Self, TypeVar, Unpack
 
@@ -66,8 +66,36 @@ class Pool(Generic[ConnT]):
         TypeError, ValueError: an option is not what it should be; the message names it.
     """
 
-    _lease_type: type[Any] = PooledConnection
-    _timeout: float | None = None
+    # Slots, for speed: an instance with more than 29 attributes in a dict is slow to read.
+    __slots__ = (
+        "__weakref__",
+        "_caller",
+        "_callers",
+        "_chatty",
+        "_creator",
+        "_detached",
+        "_driver",
+        "_dropped",
+        "_epoch",
+        "_inline",
+        "_listeners",
+        "_log",
+        "_on_drop",
+        "_on_lost",
+        "_options",
+        "_out",
+        "_plain_checkin",
+        "_plain_checkout",
+        "_recycle",
+        "_reset_mode",
+        "_runtime",
+        "_serial",
+        "_timeout",
+        "_use_threadlocal",
+    )
+
+    _lease_type: ClassVar[type[Any]] = PooledConnection
+    _timeout: float | None
 
     @overload
     def __init__(
@@ -85,6 +113,7 @@ class Pool(Generic[ConnT]):
         if type(self) is Pool:
             raise TypeError("Pool is the base of the pools: use QueuePool or another")
         check_creator(creator)
+        self._timeout = None
         base = check_options(type(self).__name__, options)
         self._creator = creator
         self._options = base
@@ -107,14 +136,17 @@ class Pool(Generic[ConnT]):
         self._dropped: deque[ConnectionRecord[ConnT]] = deque()
         self._clear_books()
         self._runtime: Any = AnyioRuntime(
-            _weak_coroutine(weak_self, "_on_loop_end"), _weak_call(weak_self, "_on_move")
+            on_end=_weak_coroutine(weak_self, "_on_loop_end"),
+            on_move=_weak_call(weak_self, "_on_move"),
+            on_settle=_weak_call(weak_self, "_on_settle"),
         )
+        self._caller = self._runtime.caller
         self._note_settings()
 
     def _clear_books(self) -> None:
         # Who has which slot; detached connections; and each caller's own lease.
         self._out: dict[Any, ConnectionRecord[ConnT]] = {}
-        self._detached: dict[weakref.ref[Any], tuple[ConnT, Driver[ConnT]]] = {}
+        self._detached: dict[Any, ConnectionRecord[ConnT]] = {}
         self._callers: dict[Hashable, weakref.ref[Any]] = {}
 
     def _note_settings(self) -> None:
@@ -138,14 +170,21 @@ class Pool(Generic[ConnT]):
         Raises:
             PoolTimeoutError: there was no connection within the timeout.
         """
-        return Checkout(self, self._use_threadlocal, *self._start(timeout, _getframe(1)))
+        # The caller's code and position, cheaply: its line is worked out only when needed.
+        frame = _getframe(1)
+        if timeout is not POOL_DEFAULT:
+            check_timeout(timeout)
+        return Checkout(self, self._use_threadlocal, timeout, frame.f_code, frame.f_lasti)
 
     def unique_connection(self, *, timeout: float | None = POOL_DEFAULT) -> Checkout[ConnT]:
         """Check out a connection that no other connect() of this caller shares.
 
         Args and errors are those of connect().
         """
-        return Checkout(self, False, *self._start(timeout, _getframe(1)))
+        frame = _getframe(1)
+        if timeout is not POOL_DEFAULT:
+            check_timeout(timeout)
+        return Checkout(self, False, timeout, frame.f_code, frame.f_lasti)
 
     async def call(
         self, function: Callable[..., Awaitable[T] | T], /, *args: Any, **kwargs: Any
@@ -226,7 +265,7 @@ class Pool(Generic[ConnT]):
 
     def _records(self) -> Iterable[ConnectionRecord[ConnT]]:
         """Return all slots that have or may have a connection."""
-        return [*self._out.values(), *self._dropped]
+        return [*self._out.values(), *self._detached.values(), *self._dropped]
 
     def _tidy(self) -> None:
         """Make up for what an interrupted return may have left undone."""
@@ -242,16 +281,6 @@ class Pool(Generic[ConnT]):
 
     # Checkout.
 
-    def _start(
-        self, timeout: float | None, frame: Any
-    ) -> tuple[float | None, CodeType, int]:
-        # The caller's code and position, cheaply: a line is worked out only when needed.
-        if timeout == POOL_DEFAULT:
-            timeout = self._timeout
-        else:
-            check_timeout(timeout)
-        return timeout, frame.f_code, frame.f_lasti
-
     def _checkout_nowait(
         self, owner: Any, caller: Hashable, share: bool, code: CodeType, lasti: int
     ) -> Any:
@@ -266,7 +295,10 @@ class Pool(Generic[ConnT]):
             if lease is not None and lease._record is not None:
                 lease._count += 1
                 return lease
-        lease = owner._lease_type(owner, self, caller)
+        return self._new_lease(owner, caller)
+
+    def _new_lease(self, owner: Any, caller: Hashable) -> Any:
+        lease = owner._lease_type(owner, caller, 0, None, None)
         lease._ref = weakref.ref(lease, self._on_drop)
         return lease
 
@@ -281,6 +313,8 @@ class Pool(Generic[ConnT]):
         """Do all that a checkout may need: a slot, a connection, the listeners."""
         ref = lease._ref
         assert ref is not None
+        if timeout is POOL_DEFAULT:
+            timeout = self._timeout
         # With a timeout of 0 there is no waiting for others; connecting takes its time.
         deadline = self._runtime.now() + timeout if timeout else None
         try:
@@ -463,8 +497,7 @@ class Pool(Generic[ConnT]):
         ref = lease._ref
         record = self._out.pop(ref, None)
         if record is None and ref is not None:
-            detached = self._detached.pop(ref, None)
-            record = None if detached is None else _detached_record(*detached)
+            record = self._detached.pop(ref, None)
         # Another thread's entry may change at any time; it is left, and does no harm.
         if own and self._callers.get(lease._caller) is ref:
             del self._callers[lease._caller]
@@ -522,7 +555,10 @@ class Pool(Generic[ConnT]):
         driver, connection = record.driver, record.connection
         assert connection is not None
         try:
-            if hurried or driver.needs_reset(connection):
+            if record.resetting is not None:
+                begun, record.resetting = record.resetting, None
+                await begun
+            elif hurried or driver.needs_reset(connection):
                 await self._runtime.call(
                     driver.blocking, driver.reset, connection, self._reset_mode
                 )
@@ -571,10 +607,14 @@ class Pool(Generic[ConnT]):
         record = self._out.pop(lease._ref, None)
         if record is None:
             return
-        ref, connection = lease._ref, record.connection
-        assert ref is not None and connection is not None
-        self._detached[ref] = connection, record.driver
-        lease._info, lease._record, record.connection = record.info.copy(), None, None
+        ref = lease._ref
+        assert ref is not None
+        # A record of its own, outside of the pool's count.
+        detached: ConnectionRecord[ConnT] = ConnectionRecord(record.epoch, None)
+        detached.connection, detached.driver = record.connection, record.driver
+        detached.info, detached.serial = record.info.copy(), record.serial
+        self._detached[ref] = detached
+        lease._record = record.connection = None
         if not self._decide(self._restore, record):
             self._decide(self._forget, record)
 
@@ -658,6 +698,9 @@ class Pool(Generic[ConnT]):
         for record in records:
             await self._runtime.within(_CLOSE_TIMEOUT, self._close(record))
 
+    def _on_settle(self, caller: Callable[[], Hashable]) -> None:
+        self._caller = caller
+
     def _on_move(self) -> None:
         records = list(self._records())
         self._abandon_books()
@@ -671,7 +714,7 @@ class Pool(Generic[ConnT]):
         self._clear_books()
 
     def __del__(self) -> None:
-        if "_out" in self.__dict__:
+        if hasattr(self, "_out"):
             for record in self._records():
                 _terminate(record)
 
@@ -714,13 +757,6 @@ def _run_first_step(work: Any) -> None:
         return
 
 
-def _detached_record(connection: T, driver: Driver[T]) -> ConnectionRecord[T]:
-    """Make a record, outside of any pool's count, for a connection on its way out."""
-    record: ConnectionRecord[T] = ConnectionRecord(0, None)
-    record.connection, record.driver = connection, driver
-    return record
-
-
 def _dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
     """Make the finalizer of a pool's leases. It must not keep the pool alive."""
 
@@ -733,7 +769,7 @@ def _dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
             detached = pool._detached.pop(ref, None)
             if detached is None:
                 return
-            record = _detached_record(*detached)
+            record = detached
         if sys.is_finalizing():
             _terminate(record)
             return
@@ -763,11 +799,11 @@ def _lost_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
     return lost
 
 
-def _weak_call(weak_self: weakref.ref[Any], name: str) -> Callable[[], None]:
-    def call() -> None:
+def _weak_call(weak_self: weakref.ref[Any], name: str) -> Callable[..., None]:
+    def call(*args: Any) -> None:
         me = weak_self()
         if me is not None:
-            getattr(me, name)()
+            getattr(me, name)(*args)
 
     return call
 

@@ -31,8 +31,9 @@ class Manager(Generic[P, ConnT]):
     def connect(self, *args: P.args, **kwargs: P.kwargs) -> Checkout[ConnT]:
         """Check out a connection with these arguments: ``async with`` or ``await`` it."""
         pool = self._pools.get(args, kwargs)
+        frame = _getframe(1)
         return Checkout(
-            pool, pool._use_threadlocal, *pool._start(POOL_DEFAULT, _getframe(1))
+            pool, pool._use_threadlocal, POOL_DEFAULT, frame.f_code, frame.f_lasti
         )
 
     def get_pool(self, *args: P.args, **kwargs: P.kwargs) -> Pool[ConnT]:

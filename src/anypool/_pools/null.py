@@ -17,6 +17,8 @@ class NullPool(Pool[ConnT]):
     For when the pooling is done elsewhere, and for tests.
     """
 
+    __slots__ = ()
+
     async def dispose(self) -> None:
         self._epoch += 1
         self._log.info("Pool disposed. %s", self.status())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from types import CodeType
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
+from types import CodeType, CoroutineType
 from typing import Any, overload
 
 from typing_extensions import TypeVar, Unpack
@@ -16,9 +16,21 @@ from .._core.lease import Lease, PooledConnection
 from .._core.options import QueuePoolOptions, check_count, check_timeout
 from .._core.record import ConnectionRecord
 from .._core.waiter import Waiter
+from .._runtimes.started import Started
 from .base import Pool
 
 ConnT = TypeVar("ConnT")
+
+
+class _Failed:
+    """Stands for a reset that has failed already."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __await__(self) -> Generator[Any, None, None]:
+        raise self._error
+        yield  # what makes it a generator
 
 
 class QueuePool(Pool[ConnT]):
@@ -39,6 +51,18 @@ class QueuePool(Pool[ConnT]):
     Raises:
         TypeError, ValueError: an option is not what it should be; the message names it.
     """
+
+    __slots__ = (
+        "_capacity",
+        "_idle",
+        "_keep",
+        "_max_overflow",
+        "_simple_checkin",
+        "_simple_checkout",
+        "_size",
+        "_total",
+        "_waiters",
+    )
 
     @overload
     def __init__(
@@ -66,11 +90,11 @@ class QueuePool(Pool[ConnT]):
         check_timeout(timeout)
         self._size = pool_size
         self._max_overflow = max_overflow
-        self._timeout = timeout
         unlimited = pool_size == 0
         self._keep = math.inf if unlimited else pool_size
         self._capacity = math.inf if unlimited or max_overflow < 0 else pool_size + max_overflow
         super().__init__(creator, **options)
+        self._timeout = timeout
 
     def _clear_books(self) -> None:
         super()._clear_books()
@@ -136,18 +160,14 @@ class QueuePool(Pool[ConnT]):
                 if lease is not None and lease._record is not None:
                     lease._count += 1
                     return lease
-        lease = owner._lease_type(owner, self, caller)
-        lease._ref = ref = weakref.ref(lease, self._on_drop)
-        if self._waiters:
-            return lease  # no overtaking
-        record = None
+        record = lease = None
         try:
+            if not self._simple_checkout:
+                return self._new_lease(owner, caller)
             record = self._idle.popleft()
-            self._out[ref] = record
             connection = record.connection
             if (
                 connection is not None
-                and self._plain_checkout
                 and record.epoch == self._epoch
                 and (
                     self._recycle < 0
@@ -156,24 +176,29 @@ class QueuePool(Pool[ConnT]):
             ):
                 record.code = code
                 record.lasti = lasti
-                lease._record = record
-                lease._connection = connection
+                lease = owner._lease_type(owner, caller, 1, record, connection)
+                lease._ref = ref = weakref.ref(lease, self._on_drop)
+                self._out[ref] = record
                 if share:
                     self._callers[caller] = ref
-                lease._count = 1
+            else:
+                lease = self._new_lease(owner, caller)
+                self._out[lease._ref] = record
             return lease
         except IndexError:
-            return lease
+            return self._new_lease(owner, caller)
         except BaseException:
-            self._undo_take(lease, record)
+            if record is not None:
+                self._undo_take(lease, record)
             raise
 
-    def _undo_take(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT] | None) -> None:
+    def _undo_take(self, lease: Lease[ConnT] | None, record: ConnectionRecord[ConnT]) -> None:
         """An interrupt came between two steps: put the slot back, wherever it is."""
-        taken = self._end(lease) or record
-        if taken is not None and not self._is_idle(taken):
-            self._idle.appendleft(taken)
-            self._decide(self._serve)
+        if lease is not None and hasattr(lease, "_ref"):
+            self._end(lease)
+        if not self._is_idle(record):
+            self._idle.appendleft(record)
+        self._tidy()
 
     def _checkin_nowait(
         self, lease: Lease[ConnT], own: bool, hurried: bool = False
@@ -189,20 +214,17 @@ class QueuePool(Pool[ConnT]):
             lease._connection = lease._record = lease._ref = None
             connection = record.connection
             if (
-                self._plain_checkin
-                and not self._waiters
-                and self._total <= self._size
-                and record.epoch == self._epoch
+                self._simple_checkin
                 and connection is not None
-                and (self._reset_mode is None or self._reset_nowait(record, hurried))
+                and record.epoch == self._epoch
+                and (
+                    self._reset_mode is None
+                    or (not hurried and not record.driver.needs_reset(connection))
+                    or self._reset_nowait(record, connection)
+                )
             ):
                 self._idle.append(record)
-                # Whoever came to wait, or whatever changed, since the look above.
-                if (
-                    self._waiters
-                    or self._total > self._size
-                    or record.epoch != self._epoch
-                ):
+                if not self._simple_checkin:  # any more: somebody came to wait
                     self._tidy()
                 return None
         except BaseException:
@@ -210,25 +232,49 @@ class QueuePool(Pool[ConnT]):
             raise
         return record
 
-    def _reset_nowait(self, record: ConnectionRecord[ConnT], hurried: bool) -> bool:
-        """Tell whether the connection is clean; a blocking one is made so right here."""
-        driver, connection = record.driver, record.connection
-        assert connection is not None and self._reset_mode is not None
-        if not hurried and not driver.needs_reset(connection):
-            return True
-        if not self._runtime.blocking:
+    def _reset_nowait(self, record: ConnectionRecord[ConnT], connection: ConnT) -> bool:
+        """Reset the connection as far as that goes without suspending.
+
+        A blocking driver's is done then, and often an async one's. What is left to do, or
+        to report, is noted on the record.
+        """
+        driver = record.driver
+        if driver.blocking and not self._runtime.blocking:
             return False
+        assert self._reset_mode is not None
         try:
-            driver.reset(connection, self._reset_mode)
+            reset = driver.reset(connection, self._reset_mode)
+            if reset is None:
+                return True
+            steps: Any = reset if isinstance(reset, CoroutineType) else reset.__await__()
+            trap = steps.send(None)
+        except StopIteration:
+            return True
         except Exception as error:
-            self._spawn(self._invalidate_record(record, error))
+            record.resetting = _Failed(error)
             return False
-        return True
+        record.resetting = Started(steps, trap)
+        return False
 
     def _tidy(self) -> None:
         """Make up for what happened between a look at the books and an entry in them."""
         for record in self._decide(self._surplus):
             self._drop_surplus(record)
+
+    def _weigh(self) -> None:
+        """Sum up in one attribute each whether the uncontended path may be taken.
+
+        To be called, with the books locked, whenever something changes that counts here.
+        """
+        # With somebody waiting, nobody may overtake.
+        self._simple_checkout = self._plain_checkout and not self._waiters
+        self._simple_checkin = (
+            self._plain_checkin and not self._waiters and self._total <= self._keep
+        )
+
+    def _note_settings(self) -> None:
+        super()._note_settings()
+        self._decide(self._weigh)
 
     def _surplus(self) -> list[ConnectionRecord[ConnT]]:
         self._serve()
@@ -255,6 +301,7 @@ class QueuePool(Pool[ConnT]):
                 return None
         waiter: Waiter[ConnT] = Waiter(lease._ref, self._runtime.gate())
         self._waiters.append(waiter)
+        self._weigh()  # before the look at what is idle, so that no return is missed
         self._serve()
         if waiter.record is not None:
             return None
@@ -267,7 +314,7 @@ class QueuePool(Pool[ConnT]):
         while self._waiters:
             record = self._free_slot()
             if record is None:
-                return
+                break
             try:
                 waiter = self._waiters.popleft()
                 self._out[waiter.ref] = waiter.record = record
@@ -276,6 +323,7 @@ class QueuePool(Pool[ConnT]):
                 if not self._is_out(record):
                     self._idle.appendleft(record)
                 raise
+        self._weigh()
 
     def _free_slot(self) -> ConnectionRecord[ConnT] | None:
         try:
@@ -285,11 +333,13 @@ class QueuePool(Pool[ConnT]):
             if self._total >= self._capacity:
                 return None
         self._total += 1
+        self._weigh()
         return self._new_record()
 
     def _withdraw(self, waiter: Waiter[ConnT]) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
+            self._weigh()
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
         wanted = record.epoch == self._epoch and (

@@ -32,6 +32,8 @@ class SingletonTaskPool(Pool[ConnT]):
         TypeError, ValueError: an option is not what it should be; the message names it.
     """
 
+    __slots__ = ("_conns", "_evicted", "_on_death", "_size")
+
     @overload
     def __init__(
         self,

@@ -21,6 +21,8 @@ class StaticPool(Pool[ConnT]):
     whenever one of them returns it.
     """
 
+    __slots__ = ("_mutex", "_record")
+
     def _clear_books(self) -> None:
         super()._clear_books()
         self._record = self._new_record()

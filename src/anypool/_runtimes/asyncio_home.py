@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
 from threading import get_ident
 from typing import Any
 
@@ -14,25 +14,36 @@ import anyio
 class AsyncioHome:
     """One asyncio event loop."""
 
-    def __init__(self, on_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self,
+        on_end: Callable[[], Coroutine[Any, Any, None]],
+        elsewhere: Callable[[], Hashable],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.thread = get_ident()
+        self._last: weakref.ref[asyncio.Task[Any]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # A loop that shuts down closes the async generators that still wait in it
         # (loop.shutdown_asyncgens, which asyncio.run calls). One that waits for nothing
         # else is told of the end while connections can still be closed in an orderly way.
-        self._watch = _end_of_loop(on_end)
+        self._elsewhere = elsewhere
+        self._watch: AsyncGenerator[None, None] | None = _end_of_loop(on_end)
         _take_first_step(self._watch)
 
-    def caller(self) -> weakref.ref[asyncio.Task[Any]] | None:
+    def caller(self) -> Hashable:
         # Measured on CPython 3.11: thread and task 0.16 µs, get_running_loop() and
         # current_task() 0.35 µs. If the loop has a current task, it is running; in its own
         # thread that can only mean that the caller is in that task.
         if get_ident() == self.thread:
             task = asyncio.current_task(self._loop)
             if task is not None:
-                return weakref.ref(task)
-        return None
+                # Kept for the next time: while a reference lives, ref() gives the same.
+                self._last = ref = weakref.ref(task)
+                return ref
+        return self._elsewhere()
+
+    def elsewhere(self) -> bool:
+        return asyncio.get_running_loop() is not self._loop
 
     def alive(self) -> bool:
         return not self._loop.is_closed()

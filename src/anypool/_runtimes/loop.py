@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine, Generator, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import nullcontext
 from inspect import isawaitable
 from threading import get_ident
@@ -15,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.errors import InvalidRequestError
+from .started import Started
 
 if TYPE_CHECKING:
     from .._core.waiter import Gate
@@ -28,11 +29,17 @@ class Home(Protocol):
 
     thread: int
 
-    def __init__(self, on_end: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
-    def caller(self) -> Hashable | None:
-        """Return the identity of the current task, None if it isn't this loop's."""
+    def __init__(
+        self,
+        on_end: Callable[[], Coroutine[Any, Any, None]],
+        elsewhere: Callable[[], Hashable],
+    ) -> None: ...
+    def caller(self) -> Hashable:
+        """Return the identity of the current task; if it isn't in this loop, ask
+        `elsewhere`, which finds the new home or raises."""
         ...
 
+    def elsewhere(self) -> bool: ...
     def alive(self) -> bool: ...
     async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None: ...
     def post(self, callback: Callable[[], object]) -> bool: ...
@@ -51,6 +58,7 @@ class AnyioRuntime:
     Args:
         on_end: closes all connections; called in the home while it shuts down.
         on_move: forgets all connections; called when a new home is found.
+        on_settle: is told the quickest way to ask for the current caller.
     """
 
     blocking = False
@@ -59,24 +67,26 @@ class AnyioRuntime:
         self,
         on_end: Callable[[], Coroutine[Any, Any, None]],
         on_move: Callable[[], None],
+        on_settle: Callable[[Callable[[], Hashable]], None],
     ) -> None:
         self.lock = nullcontext()
         self._home: Home | None = None
         self._on_end = on_end
         self._on_move = on_move
+        self._on_settle = on_settle
         self._limiter: anyio.CapacityLimiter | None = None
         self.token: anyio.lowlevel.EventLoopToken | None = None
 
     def caller(self) -> Hashable:
-        if self._home is not None:
-            caller = self._home.caller()
-            if caller is not None:
-                return caller
-        return self._settle_in()
+        return self._settle_in() if self._home is None else self._home.caller()
 
     def _settle_in(self) -> Hashable:
         backend = _current_backend()
         if self._home is not None and self._home.alive():
+            if backend is not None and not self._home.elsewhere():
+                raise InvalidRequestError(
+                    "an async pool was used in its event loop, but outside of any task"
+                )
             raise InvalidRequestError(
                 "this pool belongs to another event loop, which is still "
                 "alive: make one pool for each loop; from other threads use "
@@ -89,15 +99,11 @@ class AnyioRuntime:
             )
         if self._home is not None:
             self._on_move()
-        self._home = _home_class(backend)(self._on_end)
+        self._home = _home_class(backend)(self._on_end, self._settle_in)
+        self._on_settle(self._home.caller)
         self._limiter = anyio.CapacityLimiter(math.inf)
         self.token = anyio.lowlevel.current_token()
-        caller = self._home.caller()
-        if caller is None:
-            raise InvalidRequestError(
-                "an async pool was used in an event loop, but outside of any task"
-            )
-        return caller
+        return self._home.caller()
 
     def try_settle_in(self) -> None:
         """Make the loop that runs here the home, if there is none yet."""
@@ -112,6 +118,7 @@ class AnyioRuntime:
         if self._home is not None:
             self._home.leave()
             self._home = None
+            self._on_settle(self.caller)
 
     def now(self) -> float:
         return time.monotonic()
@@ -152,7 +159,7 @@ class AnyioRuntime:
         except StopIteration:
             return
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RETURN_TIMEOUT):
-            await _Started(work, trap)
+            await Started(work, trap)
 
     async def call(self, blocking: bool, function: Callable[..., Any], *args: Any) -> Any:
         if blocking:
@@ -172,30 +179,6 @@ class AnyioRuntime:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
         return self._home is not None and self._home.spawn(work)
-
-
-class _Started:
-    """A coroutine that has taken its first step, to be awaited from there on."""
-
-    def __init__(self, work: Coroutine[Any, Any, None], trap: Any) -> None:
-        self._work = work
-        self._trap = trap
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        work, trap = self._work, self._trap
-        try:
-            while True:
-                try:
-                    answer = yield trap
-                except GeneratorExit:
-                    work.close()
-                    raise
-                except BaseException as error:
-                    trap = work.throw(error)
-                else:
-                    trap = work.send(answer)
-        except StopIteration:
-            return
 
 
 def _current_backend() -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from threading import get_ident
 from typing import Any
 
@@ -14,21 +14,28 @@ import trio
 class TrioHome:
     """One run of trio."""
 
-    def __init__(self, on_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self,
+        on_end: Callable[[], Coroutine[Any, Any, None]],
+        elsewhere: Callable[[], Hashable],
+    ) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self.thread = get_ident()
+        self._elsewhere = elsewhere
         self._left = trio.Event()
         # System tasks are cancelled when the main task has ended.
         trio.lowlevel.spawn_system_task(_end_of_run, self._left, on_end)
 
-    def caller(self) -> weakref.ref[trio.lowlevel.Task] | None:
-        if get_ident() == self.thread:
-            try:
-                if trio.lowlevel.current_trio_token() is self._token:
-                    return weakref.ref(trio.lowlevel.current_task())
-            except RuntimeError:
-                return None
-        return None
+    def caller(self) -> Hashable:
+        if not self.elsewhere():
+            return weakref.ref(trio.lowlevel.current_task())
+        return self._elsewhere()
+
+    def elsewhere(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is not self._token
+        except RuntimeError:
+            return True
 
     def alive(self) -> bool:
         return self.post(_nothing)

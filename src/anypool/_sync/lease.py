@@ -12,6 +12,7 @@ from .._runtimes.thread import this_thread
 from .cursor import PooledCursor
 
 if TYPE_CHECKING:
+    from .._pools import base
     from .pools import Pool
 
 ConnT = TypeVar("ConnT")
@@ -29,6 +30,10 @@ class PooledConnection(Lease[ConnT]):
 
     _owner: Pool[ConnT]
 
+    @property
+    def _pool(self) -> base.Pool[ConnT]:
+        return self._owner._pool
+
     def close(self) -> None:
         """Return the connection to the pool; close it, if it was detached.
 
@@ -37,14 +42,17 @@ class PooledConnection(Lease[ConnT]):
         if self._count > 1:
             self._count -= 1
         elif self._count:
-            pool = self._pool
-            owner = self._owner
-            if owner._blocking:
-                record = pool._checkin_nowait(self, self._caller is this_thread.caller)
-                if record is not None:
-                    owner._run(pool._checkin, record)
-            else:
-                owner._run(pool._checkin_lease, self)
+            self._close()
+
+    def _close(self) -> None:
+        owner = self._owner
+        if owner._blocking:
+            pool = owner._pool
+            record = pool._checkin_nowait(self, self._caller is this_thread.caller)
+            if record is not None:
+                owner._run(pool._checkin, record)
+        else:
+            owner._run(owner._pool._checkin_lease, self)
 
     def invalidate(self, exc: BaseException | None = None) -> None:
         """Close the driver's connection now, and return its slot, which connects anew.
@@ -82,7 +90,8 @@ class PooledConnection(Lease[ConnT]):
         return PooledCursor(self, cursor)
 
     def __enter__(self) -> ConnT:
-        return self.connection
+        connection = self._connection
+        return self.connection if connection is None else connection
 
     def __exit__(
         self,
@@ -90,4 +99,7 @@ class PooledConnection(Lease[ConnT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if self._count == 1:
+            self._close()
+        else:
+            self.close()

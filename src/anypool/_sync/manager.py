@@ -32,8 +32,9 @@ class Manager(Generic[P, ConnT]):
         """Check out a connection with these arguments."""
         facade = self._pools.get(args, kwargs)
         pool = facade.async_pool
+        frame = _getframe(1)
         return facade._checkout(
-            pool._use_threadlocal, *pool._start(POOL_DEFAULT, _getframe(1))
+            pool._use_threadlocal, POOL_DEFAULT, frame.f_code, frame.f_lasti
         )
 
     def get_pool(self, *args: P.args, **kwargs: P.kwargs) -> Pool[ConnT]:

@@ -12,7 +12,7 @@ from typing_extensions import Self, TypeVar, Unpack
 
 from .._core.errors import InvalidRequestError
 from .._core.listeners import Listener
-from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions
+from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions, check_timeout
 from .._pools import assertion, base, null, queue, singleton, static
 from .._pools.base import POOL_DEFAULT
 from .._runtimes.thread import AwaitableCreator, ThreadRuntime, this_thread
@@ -85,6 +85,8 @@ class Pool(Generic[ConnT]):
         """
         # Written for speed: what is left out of here is in _checkout().
         frame = _getframe(1)
+        if timeout is not POOL_DEFAULT:
+            check_timeout(timeout)
         pool = self._pool
         if self._blocking:
             lease: PooledConnection[ConnT] = pool._checkout_nowait(
@@ -93,9 +95,11 @@ class Pool(Generic[ConnT]):
             if lease._count:
                 return lease
             return self._finish(
-                lease, pool._use_threadlocal, *pool._start(timeout, frame)
+                lease, pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti
             )
-        return self._checkout(pool._use_threadlocal, *pool._start(timeout, frame))
+        return self._checkout(
+            pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti
+        )
 
     def unique_connection(
         self, *, timeout: float | None = POOL_DEFAULT
@@ -104,7 +108,10 @@ class Pool(Generic[ConnT]):
 
         Args and errors are those of connect().
         """
-        return self._checkout(False, *self._pool._start(timeout, _getframe(1)))
+        frame = _getframe(1)
+        if timeout is not POOL_DEFAULT:
+            check_timeout(timeout)
+        return self._checkout(False, timeout, frame.f_code, frame.f_lasti)
 
     def _checkout(
         self, share: bool, timeout: float | None, code: CodeType, lasti: int
