@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic
 from weakref import ref
@@ -11,6 +10,7 @@ from typing_extensions import TypeVar
 
 from .cursor import PooledCursor
 from .errors import InvalidRequestError
+from .waiter import Caller
 
 if TYPE_CHECKING:
     from .._pools.base import Pool
@@ -38,7 +38,7 @@ class Lease(Generic[ConnT]):
     def __init__(
         self,
         owner: Any,
-        caller: Hashable,
+        caller: Caller,
         count: int,
         record: ConnectionRecord[ConnT] | None,
         connection: ConnT | None,
@@ -91,7 +91,7 @@ class Lease(Generic[ConnT]):
     def __repr__(self) -> str:
         state = "closed"
         if self._record is not None:
-            state = self._record.label()
+            state = self._record._label()
         elif self._connection is not None:
             state = f"detached <{type(self._connection).__qualname__}>"
         return f"<{type(self).__name__} {state}>"

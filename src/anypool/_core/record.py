@@ -28,21 +28,28 @@ class ConnectionRecord(Generic[ConnT]):
 
     __slots__ = (
         "__weakref__",
-        "code",
+        "_code",
         "connection",
-        "driver",
-        "epoch",
+        "_driver",
+        "_epoch",
         "info",
-        "lasti",
-        "on_lost",
-        "opened_at",
-        "resetting",
-        "serial",
+        "_lasti",
+        "_on_lost",
+        "_opened_at",
+        "_resetting",
+        "_serial",
     )
 
     connection: ConnT | None
     info: dict[Any, Any]
-    driver: Driver[ConnT]
+    _code: CodeType | None
+    _driver: Driver[ConnT]
+    _epoch: int
+    _lasti: int
+    _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
+    _opened_at: float
+    _resetting: Awaitable[object] | None
+    _serial: int
 
     def __init__(
         self, epoch: int, on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
@@ -50,38 +57,38 @@ class ConnectionRecord(Generic[ConnT]):
         self.connection = None
         self.info = {}
         # The generation of the pool that this slot belongs to (see Pool.dispose).
-        self.epoch = epoch
+        self._epoch = epoch
         # Where the slot was last checked out: resolved to a line only when asked for.
-        self.code: CodeType | None = None
-        self.lasti = -1
-        self.opened_at = 0.0
+        self._code = None
+        self._lasti = -1
+        self._opened_at = 0.0
         # A reset that was begun and not yet finished.
-        self.resetting: Awaitable[object] | None = None
-        self.serial = 0
+        self._resetting = None
+        self._serial = 0
         # Set while the pool counts this slot. An interrupt can strike between taking a
         # slot out of the idle queue and noting who has it; then nobody refers to the
         # slot any more, and its finalizer tells the pool.
-        self.on_lost = on_lost
+        self._on_lost = on_lost
 
     def __del__(self) -> None:
-        if self.on_lost is not None:
-            self.on_lost(self)
+        if self._on_lost is not None:
+            self._on_lost(self)
 
-    def label(self) -> str:
+    def _label(self) -> str:
         """Name the connection for a log line: its class and number, never its repr.
 
         A driver's repr may show a DSN.
         """
-        return f"<{type(self.connection).__qualname__} #{self.serial}>"
+        return f"<{type(self.connection).__qualname__} #{self._serial}>"
 
     def __repr__(self) -> str:
-        return f"<ConnectionRecord {self.label()}>"
+        return f"<ConnectionRecord {self._label()}>"
 
-    def line(self) -> tuple[str, int]:
+    def _line(self) -> tuple[str, int]:
         """Return the file and line of the latest checkout."""
-        if self.code is None:
+        if self._code is None:
             return "<unknown>", 0
-        for start, end, line in self.code.co_lines():
-            if start <= self.lasti < end and line is not None:
-                return self.code.co_filename, line
-        return self.code.co_filename, self.code.co_firstlineno
+        for start, end, line in self._code.co_lines():
+            if start <= self._lasti < end and line is not None:
+                return self._code.co_filename, line
+        return self._code.co_filename, self._code.co_firstlineno

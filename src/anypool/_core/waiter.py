@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
 from weakref import ref
 
 from typing_extensions import TypeVar
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from .record import ConnectionRecord
 
 ConnT = TypeVar("ConnT")
+
+Caller: TypeAlias = ref[Any]
+"""The identity of a task or thread: a weak reference to it, or to what stands for it."""
 
 
 class Gate(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -34,7 +33,6 @@ def driver_for(connection: object, *, awaited: bool) -> Driver[Any]:
     return _dbapi_driver
 
 
-@cache
 def _known_driver(connection_class: type) -> Driver[Any] | None:
     for base in connection_class.__mro__:
         entry = _KNOWN.get((base.__module__.partition(".")[0], base.__qualname__))

@@ -39,7 +39,7 @@ class AssertionPool(Pool[ConnT]):
 
     def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
         if not self._free:
-            holders = [record.line() for record in self._out.values()]
+            holders = [record._line() for record in self._out.values()]
             where = "is being returned"
             if holders:
                 where = "was checked out at {}:{}".format(*holders[0])

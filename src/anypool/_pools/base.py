@@ -17,7 +17,7 @@ import sys
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import isawaitable, iscoroutinefunction
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, overload
@@ -37,6 +37,7 @@ from .._core.options import (
     check_timeout,
 )
 from .._core.record import ConnectionRecord
+from .._core.waiter import Caller
 from .._drivers.registry import driver_for
 from .._runtimes.loop import AnyioRuntime
 from .._runtimes.thread import AwaitableCreator
@@ -147,7 +148,7 @@ class Pool(Generic[ConnT]):
         # Who has which slot; detached connections; and each caller's own lease.
         self._out: dict[Any, ConnectionRecord[ConnT]] = {}
         self._detached: dict[Any, ConnectionRecord[ConnT]] = {}
-        self._callers: dict[Hashable, weakref.ref[Any]] = {}
+        self._callers: dict[Caller, weakref.ref[Any]] = {}
 
     def _note_settings(self) -> None:
         """Sum up what the uncontended path must know, in one attribute each."""
@@ -207,6 +208,9 @@ class Pool(Generic[ConnT]):
         Raises:
             TypeError: it has none of the methods of a listener.
         """
+        self._add_listener(listener)
+
+    def _add_listener(self, listener: Any) -> None:
         self._listeners.add(listener)
         self._note_settings()
 
@@ -245,7 +249,7 @@ class Pool(Generic[ConnT]):
 
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
         """A slot that was not wanted is gone."""
-        record.on_lost = None
+        record._on_lost = None
 
     def _new_record(self) -> ConnectionRecord[ConnT]:
         return ConnectionRecord(self._epoch, self._on_lost)
@@ -282,7 +286,7 @@ class Pool(Generic[ConnT]):
     # Checkout.
 
     def _checkout_nowait(
-        self, owner: Any, caller: Hashable, share: bool, code: CodeType, lasti: int
+        self, owner: Any, caller: Caller, share: bool, code: CodeType, lasti: int
     ) -> Any:
         """Return the caller's own lease once more, or a new one.
 
@@ -297,7 +301,7 @@ class Pool(Generic[ConnT]):
                 return lease
         return self._new_lease(owner, caller)
 
-    def _new_lease(self, owner: Any, caller: Hashable) -> Any:
+    def _new_lease(self, owner: Any, caller: Caller) -> Any:
         lease = owner._lease_type(owner, caller, 0, None, None)
         lease._ref = weakref.ref(lease, self._on_drop)
         return lease
@@ -322,7 +326,7 @@ class Pool(Generic[ConnT]):
                 self._forget_dead_callers()
                 await self._acquire(lease, timeout)
             record = self._out[ref]
-            record.code, record.lasti = code, lasti
+            record._code, record._lasti = code, lasti
             left = None if deadline is None else deadline - self._runtime.now()
             if not await self._runtime.within(left, self._prepare(lease, record, share)):
                 assert timeout is not None
@@ -432,8 +436,8 @@ class Pool(Generic[ConnT]):
             self._driver = driver_for(connection, awaited=awaited)
         self._inline = self._inline or not self._driver.blocking
         self._serial += 1
-        record.driver, record.serial = self._driver, self._serial
-        record.epoch, record.opened_at = self._epoch, self._runtime.now()
+        record._driver, record._serial = self._driver, self._serial
+        record._epoch, record._opened_at = self._epoch, self._runtime.now()
         record.connection = connection
         self._log.info("Created new connection %s", _Label(record))
         try:
@@ -445,8 +449,8 @@ class Pool(Generic[ConnT]):
             raise
 
     def _is_stale(self, record: ConnectionRecord[ConnT]) -> bool:
-        return record.epoch != self._epoch or (
-            self._recycle >= 0 and self._runtime.now() - record.opened_at > self._recycle
+        return record._epoch != self._epoch or (
+            self._recycle >= 0 and self._runtime.now() - record._opened_at > self._recycle
         )
 
     async def _invalidate_record(
@@ -462,19 +466,20 @@ class Pool(Generic[ConnT]):
         # One line, so that an interrupt finds the connection either open or gone.
         record.connection = await self._closed(record)
 
-    async def _closed(self, record: ConnectionRecord[ConnT]) -> None:
-        driver, connection = record.driver, record.connection
+    async def _closed(self, record: ConnectionRecord[ConnT]) -> ConnT | None:
+        driver, connection = record._driver, record.connection
         assert connection is not None
         self._log.info("Closing connection %s", _Label(record))
         try:
             await self._runtime.call(driver.blocking, driver.close, connection)
         except Exception as error:
             self._log.info("Error on close: %s", type(error).__name__)
+        return None
 
     async def _tell(
         self, record: ConnectionRecord[ConnT], method: Callable[..., Any], *args: Any
     ) -> None:
-        in_thread = record.driver.blocking and not iscoroutinefunction(method)
+        in_thread = record._driver.blocking and not iscoroutinefunction(method)
         await self._runtime.call(in_thread, method, *args)
 
     # Return.
@@ -519,7 +524,7 @@ class Pool(Generic[ConnT]):
         failure: Exception | None = None
         restored = False
         try:
-            if record.on_lost is None:  # it was detached
+            if record._on_lost is None:  # it was detached
                 await self._close(record)
                 return
             if not quiet:
@@ -552,11 +557,11 @@ class Pool(Generic[ConnT]):
         return None
 
     async def _reset(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
-        driver, connection = record.driver, record.connection
+        driver, connection = record._driver, record.connection
         assert connection is not None
         try:
-            if record.resetting is not None:
-                begun, record.resetting = record.resetting, None
+            if record._resetting is not None:
+                begun, record._resetting = record._resetting, None
                 await begun
             elif hurried or driver.needs_reset(connection):
                 await self._runtime.call(
@@ -575,7 +580,7 @@ class Pool(Generic[ConnT]):
         except BaseException:
             self._drop(record)
             raise
-        if record.on_lost is not None:
+        if record._on_lost is not None:
             await self._checkin(record)
 
     # The same once more as coroutines, for callers in threads beside an event loop.
@@ -583,7 +588,7 @@ class Pool(Generic[ConnT]):
     async def _checkout_for(
         self,
         owner: Any,
-        caller: Hashable,
+        caller: Caller,
         share: bool,
         timeout: float | None,
         code: CodeType,
@@ -610,9 +615,9 @@ class Pool(Generic[ConnT]):
         ref = lease._ref
         assert ref is not None
         # A record of its own, outside of the pool's count.
-        detached: ConnectionRecord[ConnT] = ConnectionRecord(record.epoch, None)
-        detached.connection, detached.driver = record.connection, record.driver
-        detached.info, detached.serial = record.info.copy(), record.serial
+        detached: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
+        detached.connection, detached._driver = record.connection, record._driver
+        detached.info, detached._serial = record.info.copy(), record._serial
         self._detached[ref] = detached
         lease._record = record.connection = None
         if not self._decide(self._restore, record):
@@ -624,21 +629,21 @@ class Pool(Generic[ConnT]):
             self._tidy()
             return
         if record.connection is not None:
-            if record.driver.blocking and not self._runtime.blocking:
+            if record._driver.blocking and not self._runtime.blocking:
                 closed = False
             else:
-                closed = record.driver.terminate(record.connection)
+                closed = record._driver.terminate(record.connection)
             if not closed:
                 self._spawn(self._close_and_restore(record))
                 return
             record.connection = None
-        if record.on_lost is not None and not self._decide(self._restore, record):
+        if record._on_lost is not None and not self._decide(self._restore, record):
             self._decide(self._forget, record)
 
     async def _close_and_restore(self, record: ConnectionRecord[ConnT]) -> None:
         await self._runtime.within(_CLOSE_TIMEOUT, self._close(record))
         record.connection = None
-        if record.on_lost is not None and not self._decide(self._restore, record):
+        if record._on_lost is not None and not self._decide(self._restore, record):
             self._decide(self._forget, record)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -698,7 +703,7 @@ class Pool(Generic[ConnT]):
         for record in records:
             await self._runtime.within(_CLOSE_TIMEOUT, self._close(record))
 
-    def _on_settle(self, caller: Callable[[], Hashable]) -> None:
+    def _on_settle(self, caller: Callable[[], Caller]) -> None:
         self._caller = caller
 
     def _on_move(self) -> None:
@@ -709,7 +714,7 @@ class Pool(Generic[ConnT]):
 
     def _abandon_books(self) -> None:
         for record in self._records():
-            record.on_lost = None
+            record._on_lost = None
         self._dropped.clear()
         self._clear_books()
 
@@ -729,18 +734,18 @@ class _Label:
         self._record = record
 
     def __str__(self) -> str:
-        return self._record.label()
+        return self._record._label()
 
 
 def _terminate(record: ConnectionRecord[Any]) -> None:
     """Close a connection without a loop, without waiting, without complaint."""
-    record.on_lost = None
+    record._on_lost = None
     connection, record.connection = record.connection, None
     if connection is None:
         return
     try:
-        if not record.driver.terminate(connection):
-            closing = record.driver.close(connection)
+        if not record._driver.terminate(connection):
+            closing = record._driver.close(connection)
             if isawaitable(closing):
                 _run_first_step(closing)
     except Exception:
@@ -773,7 +778,7 @@ def _dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
         if sys.is_finalizing():
             _terminate(record)
             return
-        filename, line = record.line()
+        filename, line = record._line()
         pool._checkin_later(record)
         warnings.warn_explicit(
             f"a lease of {type(pool).__name__} was dropped without close(); it was checked "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
-from types import CodeType, CoroutineType
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from types import CodeType
 from typing import Any, overload
 
 from typing_extensions import TypeVar, Unpack
@@ -15,11 +15,14 @@ from .._core.errors import PoolTimeoutError
 from .._core.lease import Lease, PooledConnection
 from .._core.options import QueuePoolOptions, check_count, check_timeout
 from .._core.record import ConnectionRecord
-from .._core.waiter import Waiter
+from .._core.waiter import Caller, Waiter
 from .._runtimes.started import Started
 from .base import Pool
 
 ConnT = TypeVar("ConnT")
+
+
+_DONE = object()
 
 
 class _Failed:
@@ -29,8 +32,8 @@ class _Failed:
         self._error = error
 
     def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
         raise self._error
-        yield  # what makes it a generator
 
 
 class QueuePool(Pool[ConnT]):
@@ -151,7 +154,7 @@ class QueuePool(Pool[ConnT]):
     # 0.21 µs each time, and the whole cycle is some 1.2 µs.
 
     def _checkout_nowait(
-        self, owner: Any, caller: Hashable, share: bool, code: CodeType, lasti: int
+        self, owner: Any, caller: Caller, share: bool, code: CodeType, lasti: int
     ) -> Any:
         if share:
             current = self._callers.get(caller)
@@ -168,14 +171,14 @@ class QueuePool(Pool[ConnT]):
             connection = record.connection
             if (
                 connection is not None
-                and record.epoch == self._epoch
+                and record._epoch == self._epoch
                 and (
                     self._recycle < 0
-                    or self._runtime.now() - record.opened_at <= self._recycle
+                    or self._runtime.now() - record._opened_at <= self._recycle
                 )
             ):
-                record.code = code
-                record.lasti = lasti
+                record._code = code
+                record._lasti = lasti
                 lease = owner._lease_type(owner, caller, 1, record, connection)
                 lease._ref = ref = weakref.ref(lease, self._on_drop)
                 self._out[ref] = record
@@ -216,16 +219,16 @@ class QueuePool(Pool[ConnT]):
             if (
                 self._simple_checkin
                 and connection is not None
-                and record.epoch == self._epoch
+                and record._epoch == self._epoch
                 and (
                     self._reset_mode is None
-                    or (not hurried and not record.driver.needs_reset(connection))
+                    or (not hurried and not record._driver.needs_reset(connection))
                     or self._reset_nowait(record, connection)
                 )
             ):
                 self._idle.append(record)
                 if not self._simple_checkin:  # any more: somebody came to wait
-                    self._tidy()
+                    self._tidy()  # type: ignore[unreachable]  # in another thread
                 return None
         except BaseException:
             self._drop(record)
@@ -238,7 +241,7 @@ class QueuePool(Pool[ConnT]):
         A blocking driver's is done then, and often an async one's. What is left to do, or
         to report, is noted on the record.
         """
-        driver = record.driver
+        driver = record._driver
         if driver.blocking and not self._runtime.blocking:
             return False
         assert self._reset_mode is not None
@@ -246,14 +249,15 @@ class QueuePool(Pool[ConnT]):
             reset = driver.reset(connection, self._reset_mode)
             if reset is None:
                 return True
-            steps: Any = reset if isinstance(reset, CoroutineType) else reset.__await__()
-            trap = steps.send(None)
-        except StopIteration:
-            return True
+            steps: Any = reset.__await__()
+            # next() with a default: 0.2 µs less than catching StopIteration.
+            trap: object = next(steps, _DONE)
         except Exception as error:
-            record.resetting = _Failed(error)
+            record._resetting = _Failed(error)
             return False
-        record.resetting = Started(steps, trap)
+        if trap is _DONE:
+            return True
+        record._resetting = Started(steps, trap)
         return False
 
     def _tidy(self) -> None:
@@ -278,7 +282,7 @@ class QueuePool(Pool[ConnT]):
 
     def _surplus(self) -> list[ConnectionRecord[ConnT]]:
         self._serve()
-        surplus = [record for record in self._idle if record.epoch != self._epoch]
+        surplus = [record for record in self._idle if record._epoch != self._epoch]
         for record in surplus:
             self._idle.remove(record)
         while len(self._idle) > self._keep:
@@ -286,7 +290,7 @@ class QueuePool(Pool[ConnT]):
         return surplus
 
     def _drop_surplus(self, record: ConnectionRecord[ConnT]) -> None:
-        if record.connection is not None and record.driver.terminate(record.connection):
+        if record.connection is not None and record._driver.terminate(record.connection):
             record.connection = None
         self._decide(self._forget, record)
 
@@ -342,7 +346,7 @@ class QueuePool(Pool[ConnT]):
             self._weigh()
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
-        wanted = record.epoch == self._epoch and (
+        wanted = record._epoch == self._epoch and (
             bool(self._waiters) or len(self._idle) < self._keep
         )
         if wanted:
@@ -351,8 +355,8 @@ class QueuePool(Pool[ConnT]):
         return wanted
 
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
-        if record.on_lost is not None:
-            record.on_lost = None
+        if record._on_lost is not None:
+            record._on_lost = None
             self._total -= 1
         self._serve()
 

@@ -51,7 +51,8 @@ class SingletonTaskPool(Pool[ConnT]):
     ) -> None:
         check_count("pool_size", pool_size, minimum=1)
         self._size = pool_size
-        super().__init__(creator, **options | {"use_threadlocal": True})
+        options["use_threadlocal"] = True
+        super().__init__(creator, **options)
         self._on_death = _death_callback(weakref.ref(self))
 
     def _clear_books(self) -> None:
@@ -68,7 +69,11 @@ class SingletonTaskPool(Pool[ConnT]):
         return self._size
 
     def status(self) -> str:
-        return f"{type(self).__name__} size: {len(self._conns)}"
+        return f"SingletonTaskPool size: {self.kept()}"
+
+    def kept(self) -> int:
+        """Return how many callers have a connection here."""
+        return len(self._conns)
 
     async def dispose(self) -> None:
         for record in self._decide(self._take, None):
@@ -124,7 +129,7 @@ class SingletonTaskPool(Pool[ConnT]):
     def _caller_died(self, caller: Any) -> None:
         record = self._conns.pop(caller, None)
         if record is not None and not self._is_out(record):
-            record.on_lost = None  # no slot any more: only its connection is left to close
+            record._on_lost = None  # no slot any more: only its connection is left to close
             self._checkin_later(record)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from threading import get_ident
 from typing import Any
 
 import anyio
+
+from .._core.waiter import Caller
 
 
 class AsyncioHome:
@@ -17,7 +19,7 @@ class AsyncioHome:
     def __init__(
         self,
         on_end: Callable[[], Coroutine[Any, Any, None]],
-        elsewhere: Callable[[], Hashable],
+        elsewhere: Callable[[], Caller],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.thread = get_ident()
@@ -30,7 +32,7 @@ class AsyncioHome:
         self._watch: AsyncGenerator[None, None] | None = _end_of_loop(on_end)
         _take_first_step(self._watch)
 
-    def caller(self) -> Hashable:
+    def caller(self) -> Caller:
         # Measured on CPython 3.11: thread and task 0.16 µs, get_running_loop() and
         # current_task() 0.35 µs. If the loop has a current task, it is running; in its own
         # thread that can only mean that the caller is in that task.

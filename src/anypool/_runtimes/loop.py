@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from inspect import isawaitable
 from threading import get_ident
@@ -15,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.errors import InvalidRequestError
+from .._core.waiter import Caller
 from .started import Started
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ class Home(Protocol):
     def __init__(
         self,
         on_end: Callable[[], Coroutine[Any, Any, None]],
-        elsewhere: Callable[[], Hashable],
+        elsewhere: Callable[[], Caller],
     ) -> None: ...
-    def caller(self) -> Hashable:
+    def caller(self) -> Caller:
         """Return the identity of the current task; if it isn't in this loop, ask
         `elsewhere`, which finds the new home or raises."""
         ...
@@ -67,7 +68,7 @@ class AnyioRuntime:
         self,
         on_end: Callable[[], Coroutine[Any, Any, None]],
         on_move: Callable[[], None],
-        on_settle: Callable[[Callable[[], Hashable]], None],
+        on_settle: Callable[[Callable[[], Caller]], None],
     ) -> None:
         self.lock = nullcontext()
         self._home: Home | None = None
@@ -77,10 +78,10 @@ class AnyioRuntime:
         self._limiter: anyio.CapacityLimiter | None = None
         self.token: anyio.lowlevel.EventLoopToken | None = None
 
-    def caller(self) -> Hashable:
+    def caller(self) -> Caller:
         return self._settle_in() if self._home is None else self._home.caller()
 
-    def _settle_in(self) -> Hashable:
+    def _settle_in(self) -> Caller:
         backend = _current_backend()
         if self._home is not None and self._home.alive():
             if backend is not None and not self._home.elsewhere():

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from typing_extensions import TypeVar
-
-from .._core.waiter import Gate
-
-T = TypeVar("T")
-GateT = TypeVar("GateT", bound=Gate)
+from .._core.waiter import Caller, Gate
 
 
 class Runtime(Protocol):
@@ -27,7 +22,7 @@ class Runtime(Protocol):
     lock: AbstractContextManager[Any]
     blocking: bool
 
-    def caller(self) -> Hashable:
+    def caller(self) -> Caller:
         """Return the identity of the current task or thread.
 
         A weak reference to it, so that it is never mistaken for another that came to live
@@ -50,9 +45,12 @@ class Runtime(Protocol):
         """Wait until the gate is released or `timeout` seconds have passed."""
         ...
 
-    async def open(self, creator: Callable[[], Any]) -> tuple[Any, bool]:
-        """Call the creator where it belongs; return the connection, and whether it had to
-        be awaited."""
+    async def open(self, creator: Callable[[], Any], *, inline: bool) -> tuple[Any, bool]:
+        """Call the creator; return the connection, and whether it had to be awaited.
+
+        Args:
+            inline: whether it is known not to block.
+        """
         ...
 
     async def within(
@@ -77,9 +75,7 @@ class Runtime(Protocol):
         """
         ...
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Where the pool lives: run `work` beside the callers."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Where the pool lives: run `work` beside the callers; False if that is gone."""
         ...
 
-
-Maybe = T | Awaitable[T]

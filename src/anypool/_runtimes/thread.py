@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import Any
 
 from typing_extensions import TypeVar
 
 from .._core.errors import InvalidRequestError
+from .._core.waiter import Caller
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class ThreadRuntime:
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
-    def caller(self) -> Hashable:
+    def caller(self) -> Caller:
         return this_thread.caller
 
     def now(self) -> float:

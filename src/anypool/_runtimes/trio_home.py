@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from threading import get_ident
 from typing import Any
 
 import anyio
 import trio
+
+from .._core.waiter import Caller
 
 
 class TrioHome:
@@ -17,7 +19,7 @@ class TrioHome:
     def __init__(
         self,
         on_end: Callable[[], Coroutine[Any, Any, None]],
-        elsewhere: Callable[[], Hashable],
+        elsewhere: Callable[[], Caller],
     ) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self.thread = get_ident()
@@ -26,7 +28,7 @@ class TrioHome:
         # System tasks are cancelled when the main task has ended.
         trio.lowlevel.spawn_system_task(_end_of_run, self._left, on_end)
 
-    def caller(self) -> Hashable:
+    def caller(self) -> Caller:
         if not self.elsewhere():
             return weakref.ref(trio.lowlevel.current_task())
         return self._elsewhere()

@@ -47,12 +47,13 @@ class LoopThread:
         self._portal: BlockingPortal | None = None
         ready = threading.Event()
         thread = threading.Thread(
-            target=anyio.run, args=(_serve, weakref.ref(self), ready), daemon=True,
+            target=anyio.run,
+            args=(_serve, weakref.ref(self), ready),
+            daemon=True,
             name="anypool event loop",
         )
         thread.start()
         ready.wait()
-        assert self._portal is not None
         # Python joins all threads that are no daemons before it calls atexit functions.
         # Drivers with such threads (aiosqlite) have to be told of the end before that.
         stop = weakref.WeakMethod(self.stop)

@@ -20,7 +20,7 @@ class PooledCursor:
 
     def __init__(self, lease: PooledConnection[Any], cursor: Any) -> None:
         self._lease = lease
-        self.cursor = cursor
+        self.cursor: Any = cursor
 
     def invalidate(self, exc: BaseException | None = None) -> None:
         """Invalidate the connection that this cursor belongs to."""

@@ -179,7 +179,7 @@ class Pool(Generic[ConnT]):
         Raises:
             TypeError: it has none of the methods of a listener.
         """
-        self._pool.add_listener(listener)
+        self._pool._add_listener(listener)
 
     def recreate(self) -> Self:
         """Return a new, empty pool with the same creator, options and listeners."""
@@ -223,7 +223,6 @@ class QueuePool(Pool[ConnT]):
     """
 
     _pool_class = queue.QueuePool
-    _pool: queue.QueuePool[ConnT]
 
     @overload
     def __init__(
@@ -240,21 +239,27 @@ class QueuePool(Pool[ConnT]):
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         super().__init__(creator, **options)
 
+    @property
+    def async_pool(self) -> queue.QueuePool[ConnT]:
+        """The pool that this facade wraps."""
+        assert isinstance(self._pool, queue.QueuePool)
+        return self._pool
+
     def size(self) -> int:
         """Return ``pool_size``."""
-        return self._pool.size()
+        return self.async_pool.size()
 
     def checkedin(self) -> int:
         """Return how many slots are idle."""
-        return self._pool.checkedin()
+        return self.async_pool.checkedin()
 
     def overflow(self) -> int:
         """Return how many slots there are beyond ``pool_size``; negative below that."""
-        return self._pool.overflow()
+        return self.async_pool.overflow()
 
     def checkedout(self) -> int:
         """Return how many slots are out: always size - checkedin + overflow."""
-        return self._pool.checkedout()
+        return self.async_pool.checkedout()
 
 
 class NullPool(Pool[ConnT]):
@@ -299,7 +304,6 @@ class SingletonThreadPool(Pool[ConnT]):
     """
 
     _pool_class = singleton.SingletonTaskPool
-    _pool: singleton.SingletonTaskPool[ConnT]
 
     @overload
     def __init__(
@@ -316,13 +320,22 @@ class SingletonThreadPool(Pool[ConnT]):
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         super().__init__(creator, **options)
 
+    @property
+    def async_pool(self) -> singleton.SingletonTaskPool[ConnT]:
+        """The pool that this facade wraps."""
+        assert isinstance(self._pool, singleton.SingletonTaskPool)
+        return self._pool
+
     def size(self) -> int:
         """Return ``pool_size``."""
-        return self._pool.size()
+        return self.async_pool.size()
+
+    def status(self) -> str:
+        return f"SingletonThreadPool size: {self.async_pool.kept()}"
 
     def dispose_local(self) -> None:
         """Close the current thread's connection; if it is out, when it returns."""
-        self._run(self._pool._dispose_caller, this_thread.caller)
+        self._run(self.async_pool._dispose_caller, this_thread.caller)
 
 
 def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:

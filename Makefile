@@ -1,0 +1,47 @@
+# Targets a newcomer needs: `make demo` and `make test`. Everything else is for developers.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO_VENV = .venv-demo
+# Interpreters for `make test-all`: those on PATH, and those that pyenv has.
+INTERPRETERS = $(sort $(foreach v,3.11 3.12 3.13 3.14,$(firstword $(shell command -v python$(v) 2>/dev/null) $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python$(v)))))
+
+.PHONY: demo test test-all lint types bench docs clean
+
+demo: $(DEMO_VENV)/.ready  ## The main job on an embedded SQLite; options in DEMO="--seconds 10 ..."
+	$(DEMO_VENV)/bin/python -m anypool demo $(DEMO)
+
+test: $(VENV)/.ready  ## The test suite; options in TEST="-k finalizer ..."
+	$(BIN)/python -m pytest $(TEST)
+
+test-all:  ## The test suite on every interpreter there is
+	@for python in $(INTERPRETERS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "== $$python ($$version)"; \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done
+
+lint: $(VENV)/.ready  ## Style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.ready  ## Both type checkers, and how complete the public types are
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes anypool
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+$(DEMO_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet --editable '.[cli]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
