@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_VENV = .venv-demo
 # Interpreters for `make test-all`: those on PATH, and those that pyenv has.
-INTERPRETERS = $(sort $(foreach v,3.11 3.12 3.13 3.14,$(firstword $(shell command -v python$(v) 2>/dev/null) $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python$(v)))))
+INTERPRETERS = $(sort $(foreach v,3.11 3.12 3.13 3.14,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python$(v)) $(shell command -v python$(v) 2>/dev/null))))
 
 .PHONY: demo test test-all lint types bench docs clean
 

@@ -321,6 +321,7 @@ class Pool(Generic[ConnT]):
             timeout = self._timeout
         # With a timeout of 0 there is no waiting for others; connecting takes its time.
         deadline = self._runtime.now() + timeout if timeout else None
+        touched = False
         try:
             if ref not in self._out:
                 self._forget_dead_callers()
@@ -328,6 +329,7 @@ class Pool(Generic[ConnT]):
             record = self._out[ref]
             record._code, record._lasti = code, lasti
             left = None if deadline is None else deadline - self._runtime.now()
+            touched = True
             if not await self._runtime.within(left, self._prepare(lease, record, share)):
                 assert timeout is not None
                 raise self._timed_out("connecting", timeout)
@@ -336,7 +338,7 @@ class Pool(Generic[ConnT]):
                     "This connection is closed: a checkout listener closed it"
                 )
         except BaseException as error:
-            await self._undo_checkout(lease, error)
+            await self._undo_checkout(lease, error, touched)
             raise
 
     async def _acquire(self, lease: Lease[ConnT], timeout: float | None) -> None:
@@ -389,13 +391,18 @@ class Pool(Generic[ConnT]):
             "This connection is closed: checkout listeners reported a disconnection twice"
         )
 
-    async def _undo_checkout(self, lease: Lease[ConnT], error: BaseException) -> None:
+    async def _undo_checkout(
+        self, lease: Lease[ConnT], error: BaseException, touched: bool
+    ) -> None:
         """Give back what a failed checkout had got hold of so far."""
         untold = lease._record is None
         record = self._end(lease)
         if record is None:
             return
-        if isinstance(error, Exception):
+        if not touched:
+            # As clean as it was given to this caller, who left in the same moment.
+            self._put_back(record)
+        elif isinstance(error, Exception):
             await self._runtime.complete(self._checkin(record, quiet=untold))
         else:
             self._drop(record)
@@ -406,6 +413,15 @@ class Pool(Generic[ConnT]):
             for caller in list(self._callers):
                 if caller() is None:
                     self._callers.pop(caller, None)
+
+    def _put_back(self, record: ConnectionRecord[ConnT]) -> None:
+        """Return a slot that has no connection, or a clean one."""
+        if self._decide(self._restore, record):
+            return
+        if record.connection is None:
+            self._decide(self._forget, record)
+        else:
+            self._spawn(self._close_slot(record))
 
     # Connecting and closing.
 
@@ -620,8 +636,7 @@ class Pool(Generic[ConnT]):
         detached.info, detached._serial = record.info.copy(), record._serial
         self._detached[ref] = detached
         lease._record = record.connection = None
-        if not self._decide(self._restore, record):
-            self._decide(self._forget, record)
+        self._put_back(record)
 
     def _drop(self, record: ConnectionRecord[ConnT]) -> None:
         """Close a slot's connection in whatever state it is, and free the slot."""
@@ -637,14 +652,14 @@ class Pool(Generic[ConnT]):
                 self._spawn(self._close_and_restore(record))
                 return
             record.connection = None
-        if record._on_lost is not None and not self._decide(self._restore, record):
-            self._decide(self._forget, record)
+        if record._on_lost is not None:
+            self._put_back(record)
 
     async def _close_and_restore(self, record: ConnectionRecord[ConnT]) -> None:
         await self._runtime.within(_CLOSE_TIMEOUT, self._close(record))
         record.connection = None
-        if record._on_lost is not None and not self._decide(self._restore, record):
-            self._decide(self._forget, record)
+        if record._on_lost is not None:
+            self._put_back(record)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work beside the callers; as far as it gets, if there is no loop any more."""

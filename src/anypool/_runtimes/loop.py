@@ -171,9 +171,11 @@ class AnyioRuntime:
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         # A limiter of its own: callers that wait for a connection in anyio's shared worker
         # threads must not keep the pool from taking connections back.
-        return await anyio.to_thread.run_sync(
-            function, *args, abandon_on_cancel=True, limiter=self._limiter
+        # In a tuple, since trio lets no function bring a coroutine back from a thread.
+        (result,) = await anyio.to_thread.run_sync(
+            lambda: (function(*args),), abandon_on_cancel=True, limiter=self._limiter
         )
+        return result
 
     def post(self, callback: Callable[[], object]) -> bool:
         return self._home is not None and self._home.post(callback)

@@ -1,0 +1,202 @@
+"""Checkout and return, as every application uses them."""
+
+from __future__ import annotations
+
+import pytest
+
+import anypool
+
+from .support.modes import Mode
+
+
+async def test_block_gives_the_drivers_connection_and_returns_it(mode: Mode) -> None:
+    """The block has the driver's own object, and the pool has it again afterwards."""
+    pool = mode.pool()
+    async with mode.block(pool.connect()) as conn:
+        assert conn is mode.world.connections[0]
+        assert (pool.size(), pool.checkedin(), pool.overflow(), pool.checkedout()) == (5, 0, -4, 1)
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    assert mode.world.events == [("connect", 0), ("rollback", 1)]
+
+
+async def test_nested_connects_share_a_lease(mode: Mode) -> None:
+    """A caller that connects twice gets one lease, which the last close returns."""
+    pool = mode.pool()
+    outer = await mode.go(pool.connect())
+    inner = await mode.go(pool.connect())
+    assert outer is inner
+    await mode.go(inner.close())
+    assert pool.checkedout() == 1
+    await mode.go(outer.close())
+    assert pool.checkedout() == 0
+    await mode.go(outer.close())  # harmless
+    assert pool.checkedin() == 1
+
+
+async def test_nested_blocks_share_a_connection(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1)
+    async with mode.block(pool.connect()) as outer:
+        async with mode.block(pool.connect()) as inner:
+            assert inner is outer
+        assert pool.checkedout() == 1
+    assert pool.checkedout() == 0
+
+
+async def test_without_threadlocal_each_connect_is_its_own(mode: Mode) -> None:
+    pool = mode.pool(use_threadlocal=False)
+    first = await mode.go(pool.connect())
+    second = await mode.go(pool.connect())
+    assert first is not second
+    assert first.connection is not second.connection
+    await mode.go(first.close())
+    await mode.go(second.close())
+
+
+async def test_unique_connection_is_never_shared(mode: Mode) -> None:
+    """unique_connection() gives another connection, and its return leaves the shared
+    lease of the caller in place."""
+    pool = mode.pool()
+    shared = await mode.go(pool.connect())
+    unique = await mode.go(pool.unique_connection())
+    assert unique.connection is not shared.connection
+    await mode.go(unique.close())
+    again = await mode.go(pool.connect())
+    assert again is shared
+    await mode.go(again.close())
+    await mode.go(shared.close())
+    assert pool.checkedout() == 0
+
+
+async def test_idle_connections_go_out_first_in_first_out(mode: Mode) -> None:
+    pool = mode.pool(use_threadlocal=False)
+    leases = [await mode.go(pool.connect()) for _ in range(3)]
+    for lease in leases:
+        await mode.go(lease.close())
+    for number in (1, 2, 3, 1):
+        async with mode.block(pool.connect()) as conn:
+            assert conn.number == number
+
+
+async def test_overflow_is_closed_on_return(mode: Mode) -> None:
+    """Up to pool_size connections are kept; what was opened beyond that is closed."""
+    pool = mode.pool(pool_size=1, max_overflow=2, use_threadlocal=False)
+    leases = [await mode.go(pool.connect()) for _ in range(3)]
+    assert pool.overflow() == 2
+    for lease in leases:
+        await mode.go(lease.close())
+    assert (pool.checkedin(), pool.overflow(), pool.checkedout()) == (1, 0, 0)
+    assert mode.world.open == [1]
+
+
+async def test_timeout_names_the_limit(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=1, timeout=0.01, use_threadlocal=False)
+    leases = [await mode.go(pool.connect()) for _ in range(2)]
+    with pytest.raises(
+        anypool.PoolTimeoutError,
+        match=r"QueuePool limit of size 1 overflow 1 reached, connection timed out, "
+        r"timeout 0.01",
+    ):
+        await mode.go(pool.connect())
+    with pytest.raises(TimeoutError):
+        await mode.go(pool.connect(timeout=0))
+    for lease in leases:
+        await mode.go(lease.close())
+    assert pool.checkedout() == 0
+
+
+async def test_no_limits(mode: Mode) -> None:
+    """max_overflow=-1 and pool_size=0 both mean no limit."""
+    for options in ({"pool_size": 1, "max_overflow": -1}, {"pool_size": 0}):
+        pool = mode.pool(use_threadlocal=False, timeout=0, **options)
+        leases = [await mode.go(pool.connect()) for _ in range(30)]
+        assert pool.checkedout() == 30
+        for lease in leases:
+            await mode.go(lease.close())
+        assert pool.checkedout() == 0
+        assert pool.checkedin() == (1 if options["pool_size"] else 30)
+
+
+async def test_invalidate_closes_now_and_the_slot_reconnects(mode: Mode) -> None:
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    lease.info["note"] = 1
+    await mode.go(lease.invalidate(ValueError("broken")))
+    assert mode.world.open == []
+    assert not lease.is_valid
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    await mode.go(lease.close())  # harmless
+    await mode.go(lease.detach())
+    again = await mode.go(pool.connect())
+    assert again is not lease
+    assert again.connection.number == 2
+    assert again.info == {}
+    await mode.go(again.close())
+
+
+async def test_closed_leases_say_so(mode: Mode) -> None:
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.close())
+    for use in (
+        lambda: lease.connection,
+        lambda: lease.info,
+        lambda: lease.execute,
+        lambda: lease.cursor(),
+        lambda: lease.invalidate(),
+    ):
+        with pytest.raises(anypool.InvalidRequestError, match="This connection is closed"):
+            await mode.go(use())
+    assert not lease.is_valid
+
+
+async def test_detached_connections_leave_the_pool(mode: Mode) -> None:
+    """A detached connection keeps a copy of its info, is not counted any more, and is
+    really closed in the end."""
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    lease = await mode.go(pool.connect())
+    lease.info["note"] = 1
+    await mode.go(lease.detach())
+    assert lease.info == {"note": 1}
+    assert lease.is_valid
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+    assert mode.world.open == [1, 2]
+    await mode.go(lease.close())
+    assert mode.world.open == [2]
+    assert mode.world.events_of(1)[-1] == "close"
+    with pytest.raises(anypool.InvalidRequestError):
+        lease.info  # noqa: B018
+
+
+async def test_lease_forwards_attributes(mode: Mode) -> None:
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    assert lease.number == 1
+    with pytest.raises(AttributeError):
+        lease.nonsense  # noqa: B018
+    await mode.go(lease.close())
+
+
+async def test_failed_connects_free_their_slot(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1)
+    mode.world.fail["connect"] = OSError("refused")
+    for _ in range(3):
+        with pytest.raises(OSError, match="refused"):
+            await mode.go(pool.connect())
+    assert pool.checkedout() == 0
+    mode.world.fail.clear()
+    async with mode.block(pool.connect()):
+        assert pool.checkedout() == 1
+
+
+async def test_failed_reset_closes_the_connection(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1)
+    lease = await mode.go(pool.connect())
+    mode.world.fail["rollback"] = OSError("gone")
+    await mode.go(lease.close())
+    assert mode.world.open == []
+    mode.world.fail.clear()
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
