@@ -89,14 +89,14 @@ async def test_overflow_is_closed_on_return(mode: Mode) -> None:
 
 
 async def test_timeout_names_the_limit(mode: Mode) -> None:
-    pool = mode.pool(pool_size=1, max_overflow=1, timeout=0.01, use_threadlocal=False)
+    pool = mode.pool(pool_size=1, max_overflow=1, use_threadlocal=False)
     leases = [await mode.go(pool.connect()) for _ in range(2)]
     with pytest.raises(
         anypool.PoolTimeoutError,
         match=r"QueuePool limit of size 1 overflow 1 reached, connection timed out, "
         r"timeout 0.01",
     ):
-        await mode.go(pool.connect())
+        await mode.go(pool.connect(timeout=0.01))
     with pytest.raises(TimeoutError):
         await mode.go(pool.connect(timeout=0))
     for lease in leases:

@@ -22,8 +22,10 @@ from ._core.listeners import (
 from ._core.options import PoolOptions, QueuePoolOptions, ResetMode, SizedOptions
 from ._core.record import ConnectionRecord
 from ._drivers.protocol import Driver
+from ._drivers.registry import register_driver
 from ._pools.assertion import AssertionPool
 from ._pools.base import Pool
+from ._pools.create import create_pool
 from ._pools.manager import Manager, clear_managers, manage
 from ._pools.null import NullPool
 from ._pools.queue import QueuePool
@@ -57,5 +59,7 @@ __all__ = [
     "SizedOptions",
     "StaticPool",
     "clear_managers",
+    "create_pool",
     "manage",
+    "register_driver",
 ]

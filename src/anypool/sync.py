@@ -1,5 +1,6 @@
 """The blocking twins of anypool's pools: same names, same options, threads for tasks."""
 
+from ._sync.create import create_pool
 from ._sync.cursor import PooledCursor
 from ._sync.lease import PooledConnection
 from ._sync.manager import Manager, clear_managers, manage
@@ -24,6 +25,7 @@ __all__ = [
     "SingletonThreadPool",
     "StaticPool",
     "clear_managers",
+    "create_pool",
     "manage",
     "over",
 ]

@@ -80,7 +80,9 @@ class Checkout(Generic[ConnT]):
         traceback: TracebackType | None,
     ) -> None:
         lease = self._lease
-        if lease._count > 1:
+        if exc is not None and lease._lost_by(exc):
+            await lease.invalidate(exc)
+        elif lease._count > 1:
             lease._count -= 1
         elif lease._count:
             pool = self._pool
@@ -93,7 +95,7 @@ class Checkout(Generic[ConnT]):
                 # The coroutine is being destroyed and can't wait for anything any more.
                 pool._checkin_later(record)
             else:
-                await pool._runtime.complete(pool._checkin(record, hurried))
+                await pool._return(record, hurried)
 
     if not TYPE_CHECKING:
 

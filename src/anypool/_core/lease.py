@@ -73,9 +73,10 @@ class Lease(Generic[ConnT]):
         """
         if self._record is not None:
             return self._record.info
-        if self._connection is None or self._ref is None:
+        detached = self._pool._detached.get(self._ref)
+        if detached is None:
             raise InvalidRequestError(_CLOSED)
-        return self._pool._detached[self._ref].info
+        return detached.info
 
     @property
     def is_valid(self) -> bool:
@@ -95,6 +96,17 @@ class Lease(Generic[ConnT]):
         elif self._connection is not None:
             state = f"detached <{type(self._connection).__qualname__}>"
         return f"<{type(self).__name__} {state}>"
+
+    def _lost_by(self, error: BaseException | None) -> bool:
+        """Tell whether this error, which leaves the block, means that the connection is
+        lost."""
+        record = self._record
+        return (
+            isinstance(error, Exception)
+            and record is not None
+            and record.connection is not None
+            and record._driver.is_disconnect(error, record.connection)
+        )
 
     def _clear(self) -> None:
         """Forget the connection: this lease has none any more."""
@@ -129,7 +141,7 @@ class PooledConnection(Lease[ConnT]):
             pool = self._owner
             record = pool._checkin_nowait(self, True)
             if record is not None:
-                await pool._runtime.complete(pool._checkin(record))
+                await pool._return(record)
 
     async def invalidate(self, exc: BaseException | None = None) -> None:
         """Close the driver's connection now, and return its slot, which connects anew.
@@ -141,7 +153,7 @@ class PooledConnection(Lease[ConnT]):
             InvalidRequestError: the lease was closed or invalidated before.
         """
         self.connection  # noqa: B018  # raises if there is none
-        await self._pool._runtime.complete(self._pool._invalidate(self, exc))
+        await self._pool._invalidate(self, exc)
 
     async def detach(self) -> None:
         """Take the connection out of the pool for good.
@@ -175,7 +187,10 @@ class PooledConnection(Lease[ConnT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        if self._lost_by(exc):
+            await self.invalidate(exc)
+        else:
+            await self.close()
 
     if not TYPE_CHECKING:
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 ConnT = TypeVar("ConnT")
 LeaseT = TypeVar("LeaseT")
 
-ResetMode: TypeAlias = Literal["rollback", "commit"]
-"""What a driver does to a connection that comes back."""
+ResetMode: TypeAlias = Literal["rollback", "commit", "full"]
+"""What a driver does to a connection that comes back: end the open transaction, or leave
+no trace of the session at all."""
 
 Echo: TypeAlias = bool | Literal["debug"] | None
 
@@ -36,8 +37,9 @@ class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
     listeners: Iterable[Listener[ConnT, LeaseT]] | None
     """Objects to call at connect, checkout and checkin. Default none."""
     reset_on_return: ResetMode | None
-    """What happens to a connection that comes back: "rollback" (the default), "commit",
-    or None for nothing."""
+    """What happens to a connection that comes back: "rollback" (the default) or "commit"
+    of an open transaction, "full" to undo all that was done to the session (then the
+    connect listeners run again), or None for nothing."""
     driver: Driver[ConnT] | None
     """How to reset, ping and close connections. Default: chosen by their class."""
     name: str | None
@@ -81,7 +83,7 @@ def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
     check_number("recycle", merged["recycle"], minimum=0, never=-1)
     check_choice("echo", merged["echo"], (None, False, True, "debug"))
     check_bool("use_threadlocal", merged["use_threadlocal"])
-    check_choice("reset_on_return", merged["reset_on_return"], ("rollback", "commit", None))
+    check_choice("reset_on_return", merged["reset_on_return"], ("rollback", "commit", "full", None))
     if merged["name"] is not None and not isinstance(merged["name"], str):
         raise TypeError(f"name: expected a string or None, not {_kind(merged['name'])}")
     return merged

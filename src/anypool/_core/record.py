@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -34,10 +34,11 @@ class ConnectionRecord(Generic[ConnT]):
         "_epoch",
         "info",
         "_lasti",
+        "_mutex",
         "_on_lost",
         "_opened_at",
-        "_resetting",
         "_serial",
+        "_users",
     )
 
     connection: ConnT | None
@@ -46,10 +47,11 @@ class ConnectionRecord(Generic[ConnT]):
     _driver: Driver[ConnT]
     _epoch: int
     _lasti: int
+    _mutex: Any
     _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
     _opened_at: float
-    _resetting: Awaitable[object] | None
     _serial: int
+    _users: int
 
     def __init__(
         self, epoch: int, on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
@@ -62,9 +64,11 @@ class ConnectionRecord(Generic[ConnT]):
         self._code = None
         self._lasti = -1
         self._opened_at = 0.0
-        # A reset that was begun and not yet finished.
-        self._resetting = None
         self._serial = 0
+        # For pools that share a slot: leases, and returns that are under way; and who may
+        # open or close its connection.
+        self._users = 0
+        self._mutex = None
         # Set while the pool counts this slot. An interrupt can strike between taking a
         # slot out of the idle queue and noting who has it; then nobody refers to the
         # slot any more, and its finalizer tells the pool.

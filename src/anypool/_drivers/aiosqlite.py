@@ -10,6 +10,7 @@ import aiosqlite
 
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
+from .sqlite3 import end_transaction, reset_session
 
 
 class AiosqliteDriver(CoroutineDriver):
@@ -18,15 +19,21 @@ class AiosqliteDriver(CoroutineDriver):
     def needs_reset(self, connection: aiosqlite.Connection, /) -> bool:
         # A statement whose caller was cancelled may still be running or queued in the
         # connection's thread, and begin a transaction after this look. The pool passes
-        # such returns to reset() without asking.
-        return connection.in_transaction
+        # such returns to interrupt() and reset() without asking.
+        try:
+            return connection.in_transaction
+        except ValueError:  # it is closed; reset() will say so
+            return True
 
     async def reset(self, connection: aiosqlite.Connection, mode: ResetMode, /) -> None:
         # Queued behind whatever the connection's thread is still doing.
-        if getattr(connection, "autocommit", None) is True:
-            await connection.execute(mode)
+        if mode == "full":
+            await connection._execute(reset_session, connection._conn)
         else:
-            await getattr(connection, mode)()
+            await connection._execute(end_transaction, connection._conn, mode)
+
+    async def interrupt(self, connection: aiosqlite.Connection, /) -> None:
+        await connection.interrupt()
 
     async def ping(self, connection: aiosqlite.Connection, /) -> None:
         async with connection.execute("SELECT 1"):

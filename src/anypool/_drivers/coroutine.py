@@ -6,13 +6,16 @@ import inspect
 from typing import Any
 
 from .._core.options import ResetMode
+from .losses import is_network_error, means_lost
+from .protocol import CannotReset
 
 
 class CoroutineDriver:
     """The driver of async connections that no other module knows.
 
     It calls ``rollback``, ``commit`` and ``close`` (or ``aclose``) where they exist, and
-    awaits what they return if it can be awaited.
+    awaits what they return if it can be awaited. What a cancelled statement leaves on the
+    wire, and session state, are out of its reach: they go with the connection.
     """
 
     blocking = False
@@ -21,13 +24,22 @@ class CoroutineDriver:
         return True
 
     def reset(self, connection: Any, mode: ResetMode, /) -> Any:
+        if mode == "full":
+            raise CannotReset
         method = getattr(connection, mode, None)
         return None if method is None else method()
 
+    def interrupt(self, connection: Any, /) -> Any:
+        raise CannotReset
+
     async def ping(self, connection: Any, /) -> None:
-        result = connection.execute("SELECT 1")
-        if inspect.isawaitable(result):
-            await result
+        for name, arguments in (("ping", ()), ("execute", ("SELECT 1",))):
+            method = getattr(connection, name, None)
+            if method is not None:
+                await _settled(method(*arguments))
+                break
+        if hasattr(connection, "rollback"):
+            await _settled(connection.rollback())
 
     def close(self, connection: Any, /) -> Any:
         return _closing_method(connection)()
@@ -50,7 +62,10 @@ class CoroutineDriver:
         return True
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        return not self.is_open(connection)
+        if not self.is_open(connection) or means_lost(error, connection):
+            return True
+        # As with ClosingDriver: what is no database has no errors of its own kind.
+        return not hasattr(connection, "rollback") and is_network_error(error)
 
 
 def has_coroutine_methods(connection: object) -> bool:
@@ -65,3 +80,7 @@ def _closing_method(connection: Any) -> Any:
     # ``aclose`` is the name that async libraries moved to; some keep a blocking ``close``
     # beside it.
     return getattr(connection, "aclose", None) or connection.close
+
+
+async def _settled(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result

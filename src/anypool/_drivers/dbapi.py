@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.options import ResetMode
+from .losses import means_lost
+from .protocol import CannotReset
 
 
 class DBAPIDriver:
     """The driver of blocking connections that no other module knows.
 
-    A connection without ``rollback`` (not a database) is not reset. Whether a transaction
-    is open can't be told, so that every return makes a rollback, as PEP 249 foresees.
+    Whether a transaction is open can't be told, so that every return makes a rollback, as
+    PEP 249 foresees. Session state and running statements are out of its reach: where they
+    have to go, the connection goes with them.
     """
 
     blocking = True
@@ -20,17 +23,29 @@ class DBAPIDriver:
         return True
 
     def reset(self, connection: Any, mode: ResetMode, /) -> None:
+        if mode == "full":
+            raise CannotReset
         method = getattr(connection, mode, None)
         if method is not None:
             method()
 
+    def interrupt(self, connection: Any, /) -> None:
+        # Another thread may still be in the middle of a call of this connection.
+        raise CannotReset
+
     def ping(self, connection: Any, /) -> None:
+        if hasattr(connection, "ping"):
+            connection.ping()
+            return
         cursor = connection.cursor()
         try:
             cursor.execute("SELECT 1")
             cursor.fetchall()
         finally:
             cursor.close()
+        # The statement may have begun a transaction.
+        if hasattr(connection, "rollback"):
+            connection.rollback()
 
     def close(self, connection: Any, /) -> None:
         connection.close()
@@ -47,4 +62,4 @@ class DBAPIDriver:
         return not getattr(connection, "closed", False)
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        return not self.is_open(connection)
+        return not self.is_open(connection) or means_lost(error, connection)

@@ -15,10 +15,10 @@ ConnT_contra = TypeVar("ConnT_contra", contravariant=True)
 class Driver(Protocol[ConnT_contra]):
     """How a family of connections is reset, pinged and closed.
 
-    ``reset``, ``ping`` and ``close`` do I/O. They may be plain methods or coroutine
-    methods; set ``blocking`` if they are plain and wait, so that an async pool calls them
-    in a worker thread. The other methods are plain, do no I/O, and may be called at any
-    time in any thread.
+    ``reset``, ``interrupt``, ``ping`` and ``close`` do I/O. They may be plain methods or
+    coroutine methods; set ``blocking`` if they are plain and wait, so that an async pool
+    calls them in a worker thread. The other methods are plain, do no I/O, raise nothing,
+    and may be called at any time in any thread.
 
     Attributes:
         blocking: Whether the connection's own methods block.
@@ -27,15 +27,37 @@ class Driver(Protocol[ConnT_contra]):
     blocking: bool
 
     def needs_reset(self, connection: ConnT_contra, /) -> bool:
-        """Tell whether a transaction may be open. Must not say False if unsure."""
+        """Tell whether a transaction may be open. Must not say False if unsure.
+
+        Whatever else forbids to hand the connection on as it is, such as unread results or
+        a closed connection, counts as well: then ``reset`` puts it right, or raises.
+        """
         ...
 
     def reset(self, connection: ConnT_contra, mode: ResetMode, /) -> Awaitable[None] | None:
-        """End the open transaction."""
+        """Make the connection fit for the next caller; if this raises, it is closed.
+
+        Args:
+            connection: what the caller left behind.
+            mode: "rollback" or "commit" ends the open transaction. "full" rolls back, and
+                leaves the session as if it had just been opened; a driver that can't do
+                that raises, since a new connection does it as well.
+        """
+        ...
+
+    def interrupt(self, connection: ConnT_contra, /) -> Awaitable[None] | None:
+        """Stop what the connection may still be doing; called before ``reset``.
+
+        The pool calls this where the caller was cut short, perhaps in the middle of a
+        statement. If it raises, since that can't be stopped, the connection is closed.
+        """
         ...
 
     def ping(self, connection: ConnT_contra, /) -> Awaitable[None] | None:
-        """Make a round trip to the server; raise if the connection is dead."""
+        """Make a round trip to the server; raise if the connection is dead.
+
+        Leaves no transaction open.
+        """
         ...
 
     def close(self, connection: ConnT_contra, /) -> Awaitable[None] | None:
@@ -58,3 +80,7 @@ class Driver(Protocol[ConnT_contra]):
     def is_disconnect(self, error: BaseException, connection: ConnT_contra, /) -> bool:
         """Tell whether an error that came from this connection means that it is lost."""
         ...
+
+
+class CannotReset(Exception):
+    """Raised by ``reset`` and ``interrupt``: only a new connection will do."""

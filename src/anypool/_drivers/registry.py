@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .closing import ClosingDriver
 from .coroutine import CoroutineDriver, has_coroutine_methods
 from .dbapi import DBAPIDriver
 from .protocol import Driver
@@ -14,7 +15,49 @@ from .protocol import Driver
 _KNOWN = {
     ("sqlite3", "Connection"): ("sqlite3", "SQLiteDriver"),
     ("aiosqlite", "Connection"): ("aiosqlite", "AiosqliteDriver"),
+    ("psycopg", "Connection"): ("psycopg", "PsycopgDriver"),
+    ("psycopg", "AsyncConnection"): ("psycopg", "AsyncPsycopgDriver"),
+    ("psycopg2", "connection"): ("psycopg2", "Psycopg2Driver"),
+    ("asyncpg", "Connection"): ("asyncpg", "AsyncpgDriver"),
+    ("pymysql", "Connection"): ("pymysql", "PyMySQLDriver"),
+    ("aiomysql", "Connection"): ("aiomysql", "AiomysqlDriver"),
+    ("asyncmy", "Connection"): ("asyncmy", "AsyncmyDriver"),
+    ("duckdb", "DuckDBPyConnection"): ("duckdb", "DuckDBDriver"),
+    ("_duckdb", "DuckDBPyConnection"): ("duckdb", "DuckDBDriver"),
 }
+
+# What applications have registered, by class or by package and class name.
+_registered: dict[type | tuple[str, str], Driver[Any]] = {}
+
+
+def register_driver(connection_class: type | str, driver: Driver[Any]) -> None:
+    """Have pools use a driver for all connections of a class and its subclasses.
+
+    It goes before the drivers that anypool brings along. Connections that are open already
+    keep theirs. To use a driver in one pool only, give that pool the option ``driver=``.
+
+    Args:
+        connection_class: the class of the connections; or its name, such as
+            "oracledb.Connection": the top-level package in which it is defined, and its
+            own name. The package need not be imported for that.
+        driver: what resets, pings and closes them; one object for all connections.
+
+    Raises:
+        TypeError, ValueError: connection_class is no class and not the name of one.
+    """
+    if isinstance(connection_class, str):
+        package, _, name = connection_class.partition(".")
+        name = name.rpartition(".")[2]
+        if not (package and name):
+            raise ValueError(
+                "connection_class: expected the name of a package and of a class in it, "
+                f"such as 'oracledb.Connection', not {connection_class!r}"
+            )
+        _registered[package, name] = driver
+    elif isinstance(connection_class, type):
+        _registered[connection_class] = driver
+    else:
+        raise TypeError("connection_class: expected a class, or the name of one")
 
 
 def driver_for(connection: object, *, awaited: bool) -> Driver[Any]:
@@ -25,23 +68,27 @@ def driver_for(connection: object, *, awaited: bool) -> Driver[Any]:
         awaited: whether it had to be awaited. Then its methods don't block, even if they
             are plain ones.
     """
-    known = _known_driver(type(connection))
-    if known is not None:
-        return known
+    for base in type(connection).__mro__:
+        driver = _driver_of(base)
+        if driver is not None:
+            return driver
     if awaited or has_coroutine_methods(connection):
         return _coroutine_driver
-    return _dbapi_driver
+    if hasattr(connection, "rollback") or hasattr(connection, "cursor"):
+        return _dbapi_driver
+    return _closing_driver
 
 
-def _known_driver(connection_class: type) -> Driver[Any] | None:
-    for base in connection_class.__mro__:
-        entry = _KNOWN.get((base.__module__.partition(".")[0], base.__qualname__))
-        if entry is not None:
-            module = import_module(f".{entry[0]}", __package__)
-            driver: Driver[Any] = getattr(module, entry[1])()
-            return driver
-    return None
+def _driver_of(connection_class: type) -> Driver[Any] | None:
+    name = connection_class.__module__.partition(".")[0], connection_class.__qualname__
+    registered = _registered.get(connection_class) or _registered.get(name)
+    if registered is not None or name not in _KNOWN:
+        return registered
+    module, driver_class = _KNOWN[name]
+    driver: Driver[Any] = getattr(import_module(f".{module}", __package__), driver_class)()
+    return driver
 
 
+_closing_driver = ClosingDriver()
 _coroutine_driver = CoroutineDriver()
 _dbapi_driver = DBAPIDriver()

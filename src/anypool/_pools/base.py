@@ -13,6 +13,7 @@ the books that an interrupted step could leave wrong.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 import weakref
@@ -40,8 +41,8 @@ from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
 from .._drivers.registry import driver_for
 from .._runtimes.loop import AnyioRuntime
-from .._runtimes.thread import AwaitableCreator
-from .opening import Opening
+from .._runtimes.thread import AwaitableCreator, ThreadRuntime
+from .job import Job
 
 if TYPE_CHECKING:
     from .._core.lease import Lease
@@ -70,6 +71,7 @@ class Pool(Generic[ConnT]):
     # Slots, for speed: an instance with more than 29 attributes in a dict is slow to read.
     __slots__ = (
         "__weakref__",
+        "_blocking",
         "_caller",
         "_callers",
         "_chatty",
@@ -141,8 +143,10 @@ class Pool(Generic[ConnT]):
             on_move=_weak_call(weak_self, "_on_move"),
             on_settle=_weak_call(weak_self, "_on_settle"),
         )
+        self._blocking = False
         self._caller = self._runtime.caller
         self._note_settings()
+        _all_pools.add(self)
 
     def _clear_books(self) -> None:
         # Who has which slot; detached connections; and each caller's own lease.
@@ -150,11 +154,20 @@ class Pool(Generic[ConnT]):
         self._detached: dict[Any, ConnectionRecord[ConnT]] = {}
         self._callers: dict[Caller, weakref.ref[Any]] = {}
 
+    def _use_threads(self) -> None:
+        """Be the pool of a blocking facade; to be called before anything else."""
+        self._runtime = ThreadRuntime()
+        self._blocking = True
+
     def _note_settings(self) -> None:
         """Sum up what the uncontended path must know, in one attribute each."""
         self._chatty = self._log.enabled(10)
         self._plain_checkout = not self._listeners.on_checkout and not self._chatty
-        self._plain_checkin = not self._listeners.on_checkin and not self._chatty
+        self._plain_checkin = (
+            not self._listeners.on_checkin
+            and not self._chatty
+            and self._reset_mode != "full"
+        )
 
     # What users call.
 
@@ -254,13 +267,10 @@ class Pool(Generic[ConnT]):
     def _new_record(self) -> ConnectionRecord[ConnT]:
         return ConnectionRecord(self._epoch, self._on_lost)
 
-    def _is_out(self, record: ConnectionRecord[ConnT]) -> bool:
-        return any(record is other for other in self._out.values())
-
     async def _close_slot(self, record: ConnectionRecord[ConnT]) -> None:
         """Close an idle slot's connection for good."""
         if record.connection is not None:
-            await self._runtime.complete(self._close(record))
+            await self._complete(record, self._close(record))
         self._decide(self._forget, record)
 
     def _is_idle(self, record: ConnectionRecord[ConnT]) -> bool:
@@ -385,7 +395,7 @@ class Pool(Generic[ConnT]):
                 self._log.info("Disconnection detected on checkout of %s", _Label(record))
                 await self._invalidate_record(record, error)
             if attempt == 1:
-                await self._open(lease, record)
+                await self._ready(lease, record)
                 lease._connection = record.connection
         raise InvalidRequestError(
             "This connection is closed: checkout listeners reported a disconnection twice"
@@ -403,7 +413,7 @@ class Pool(Generic[ConnT]):
             # As clean as it was given to this caller, who left in the same moment.
             self._put_back(record)
         elif isinstance(error, Exception):
-            await self._runtime.complete(self._checkin(record, quiet=untold))
+            await self._complete(record, self._checkin(record, quiet=untold))
         else:
             self._drop(record)
 
@@ -436,8 +446,24 @@ class Pool(Generic[ConnT]):
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         if self._runtime.blocking or self._inline:
             await self._connect(record)
-        else:
-            await Opening(self, lease, record).run()
+            return
+        # A blocking creator runs in a worker thread, where nothing can stop it. If its
+        # caller leaves before it is done, the slot stays taken, in the job's own name,
+        # until the connection has arrived and can serve somebody else.
+        job = Job(self._runtime, self._connect(record))
+        try:
+            await job.run()
+        except BaseException:
+            if not job.done:
+                self._out[job] = self._out.pop(lease._ref)
+                job.afterwards = self._adopt
+            raise
+
+    def _adopt(self, job: Job) -> None:
+        """A connect that nobody waits for any more has ended."""
+        record = self._out.pop(job, None)
+        if record is not None:
+            self._put_back(record)
 
     async def _connect(self, record: ConnectionRecord[ConnT]) -> None:
         """Open the slot's connection and tell the connect listeners."""
@@ -457,12 +483,16 @@ class Pool(Generic[ConnT]):
         record.connection = connection
         self._log.info("Created new connection %s", _Label(record))
         try:
-            for listener in self._listeners.on_connect:
-                await self._tell(record, listener.connect, connection, record)
+            await self._tell_connect(record)
         except Exception as error:
             # Half initialised: nobody may ever get this one.
-            await self._invalidate_record(record, error)
+            self._log.info("Connect listener failed: %s", type(error).__name__)
+            await self._close(record)
             raise
+
+    async def _tell_connect(self, record: ConnectionRecord[ConnT]) -> None:
+        for listener in self._listeners.on_connect:
+            await self._tell(record, listener.connect, record.connection, record)
 
     def _is_stale(self, record: ConnectionRecord[ConnT]) -> bool:
         return record._epoch != self._epoch or (
@@ -472,6 +502,7 @@ class Pool(Generic[ConnT]):
     async def _invalidate_record(
         self, record: ConnectionRecord[ConnT], error: BaseException | None
     ) -> None:
+        """Close a connection that is of no use any more. The slot stays."""
         if record.connection is not None:
             reason = "" if error is None else f" (reason: {type(error).__name__})"
             self._log.info("Invalidate connection %s%s", _Label(record), reason)
@@ -576,21 +607,44 @@ class Pool(Generic[ConnT]):
         driver, connection = record._driver, record.connection
         assert connection is not None
         try:
-            if record._resetting is not None:
-                begun, record._resetting = record._resetting, None
-                await begun
-            elif hurried or driver.needs_reset(connection):
+            if hurried:
+                await self._runtime.call(driver.blocking, driver.interrupt, connection)
+            full = self._reset_mode == "full"
+            if hurried or full or driver.needs_reset(connection):
                 await self._runtime.call(
                     driver.blocking, driver.reset, connection, self._reset_mode
                 )
+            if full:
+                # What the application's own listeners set is gone as well.
+                await self._tell_connect(record)
         except Exception as error:
             await self._invalidate_record(record, error)
+
+    async def _return(self, record: ConnectionRecord[ConnT], hurried: bool = False) -> None:
+        """Return a slot whose lease is over, in spite of a cancellation."""
+        await self._complete(record, self._checkin(record, hurried))
+
+    async def _complete(
+        self, record: ConnectionRecord[ConnT], work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run work on a slot to its end, whatever happens to the caller meanwhile."""
+        if self._runtime.blocking:
+            await work
+        elif record.connection is not None and record._driver.blocking:
+            # A thread can't be stopped. If the caller leaves, the work goes on.
+            await Job(self._runtime, work).run()
+        else:
+            await self._runtime.complete(work)
 
     async def _invalidate(self, lease: Lease[ConnT], error: BaseException | None) -> None:
         """Close the lease's connection, and return its slot."""
         record = self._end(lease)
-        if record is None:
-            return
+        if record is not None:
+            await self._complete(record, self._invalidate_and_return(record, error))
+
+    async def _invalidate_and_return(
+        self, record: ConnectionRecord[ConnT], error: BaseException | None
+    ) -> None:
         try:
             await self._invalidate_record(record, error)
         except BaseException:
@@ -619,7 +673,7 @@ class Pool(Generic[ConnT]):
     async def _checkin_lease(self, lease: Lease[ConnT]) -> None:
         record = self._checkin_nowait(lease, False)
         if record is not None:
-            await self._runtime.complete(self._checkin(record))
+            await self._return(record)
 
     async def _detach_lease(self, lease: Lease[ConnT]) -> None:
         self._detach(lease)
@@ -634,6 +688,7 @@ class Pool(Generic[ConnT]):
         detached: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
         detached.connection, detached._driver = record.connection, record._driver
         detached.info, detached._serial = record.info.copy(), record._serial
+        detached._code, detached._lasti = record._code, record._lasti
         self._detached[ref] = detached
         lease._record = record.connection = None
         self._put_back(record)
@@ -642,18 +697,20 @@ class Pool(Generic[ConnT]):
         """Close a slot's connection in whatever state it is, and free the slot."""
         if self._is_idle(record):  # interrupted after it was restored
             self._tidy()
-            return
+        elif not self._terminated(record):
+            self._spawn(self._close_and_restore(record))
+        elif record._on_lost is not None:
+            self._put_back(record)
+
+    def _terminated(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Close the slot's connection without waiting, if that is possible."""
         if record.connection is not None:
             if record._driver.blocking and not self._runtime.blocking:
-                closed = False
-            else:
-                closed = record._driver.terminate(record.connection)
-            if not closed:
-                self._spawn(self._close_and_restore(record))
-                return
+                return False
+            if not _terminate_connection(record):
+                return False
             record.connection = None
-        if record._on_lost is not None:
-            self._put_back(record)
+        return True
 
     async def _close_and_restore(self, record: ConnectionRecord[ConnT]) -> None:
         await self._runtime.within(_CLOSE_TIMEOUT, self._close(record))
@@ -689,7 +746,7 @@ class Pool(Generic[ConnT]):
 
     async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
         try:
-            await self._runtime.complete(self._checkin(record, hurried=True))
+            await self._checkin(record, hurried=True)
         except Exception as error:
             self._log.exception("A checkin listener failed for a dropped lease", error)
 
@@ -718,6 +775,13 @@ class Pool(Generic[ConnT]):
         for record in records:
             await self._runtime.within(_CLOSE_TIMEOUT, self._close(record))
 
+    def _after_fork(self) -> None:
+        """In a forked child: leave everything to the parent, whose sockets they are."""
+        # Kept for ever: a driver's own finalizer might say goodbye on the shared socket.
+        _graveyard.extend(list(self._records()))
+        self._abandon_books()
+        self._runtime.after_fork()
+
     def _on_settle(self, caller: Callable[[], Caller]) -> None:
         self._caller = caller
 
@@ -734,12 +798,26 @@ class Pool(Generic[ConnT]):
         self._clear_books()
 
     def __del__(self) -> None:
-        if hasattr(self, "_out"):
+        if hasattr(self, "_runtime"):
             for record in self._records():
                 _terminate(record)
+            self._runtime.depart()
 
 
 _CLOSE_TIMEOUT = 5.0  # seconds that closing may take where nobody waits for it
+
+
+_all_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
+_graveyard: list[ConnectionRecord[Any]] = []
+
+
+def _after_fork_in_child() -> None:
+    for pool in list(_all_pools):
+        pool._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _Label:
@@ -752,19 +830,24 @@ class _Label:
         return self._record._label()
 
 
+def _terminate_connection(record: ConnectionRecord[Any]) -> bool:
+    try:
+        return record._driver.terminate(record.connection)
+    except Exception:
+        return True  # it has done what it could; the connection is dropped anyway
+
+
 def _terminate(record: ConnectionRecord[Any]) -> None:
     """Close a connection without a loop, without waiting, without complaint."""
     record._on_lost = None
-    connection, record.connection = record.connection, None
-    if connection is None:
-        return
-    try:
-        if not record._driver.terminate(connection):
-            closing = record._driver.close(connection)
+    if record.connection is not None and not _terminate_connection(record):
+        try:
+            closing = record._driver.close(record.connection)
             if isawaitable(closing):
                 _run_first_step(closing)
-    except Exception:
-        return
+        except Exception:
+            pass
+    record.connection = None
 
 
 def _run_first_step(work: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import CodeType
 from typing import Any, overload
 
@@ -16,24 +16,9 @@ from .._core.lease import Lease, PooledConnection
 from .._core.options import QueuePoolOptions, check_count, check_timeout
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller, Waiter
-from .._runtimes.started import Started
 from .base import Pool
 
 ConnT = TypeVar("ConnT")
-
-
-_DONE = object()
-
-
-class _Failed:
-    """Stands for a reset that has failed already."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield from ()
-        raise self._error
 
 
 class QueuePool(Pool[ConnT]):
@@ -236,29 +221,47 @@ class QueuePool(Pool[ConnT]):
         return record
 
     def _reset_nowait(self, record: ConnectionRecord[ConnT], connection: ConnT) -> bool:
-        """Reset the connection as far as that goes without suspending.
-
-        A blocking driver's is done then, and often an async one's. What is left to do, or
-        to report, is noted on the record.
-        """
-        driver = record._driver
-        if driver.blocking and not self._runtime.blocking:
+        """Reset a blocking driver's connection right here; False if that is not possible."""
+        if not self._runtime.blocking:
             return False
         assert self._reset_mode is not None
         try:
-            reset = driver.reset(connection, self._reset_mode)
-            if reset is None:
-                return True
-            steps: Any = reset.__await__()
-            # next() with a default: 0.2 µs less than catching StopIteration.
-            trap: object = next(steps, _DONE)
+            record._driver.reset(connection, self._reset_mode)
         except Exception as error:
-            record._resetting = _Failed(error)
+            self._spawn(self._invalidate_record(record, error))
             return False
-        if trap is _DONE:
-            return True
-        record._resetting = Started(steps, trap)
-        return False
+        return True
+
+    async def _return(self, record: ConnectionRecord[ConnT], hurried: bool = False) -> None:
+        connection = record.connection
+        if (
+            hurried
+            or not self._simple_checkin
+            or connection is None
+            or record._on_lost is None  # detached
+            or record._epoch != self._epoch
+            or record._driver.blocking
+            or self._reset_mode is None
+        ):
+            await super()._return(record, hurried)
+            return
+        # All that is left to do is an async driver's reset. Written for speed: no shield,
+        # which costs 2.7 µs. If a cancellation strikes, the reset is made once more in its
+        # shelter, as for any connection that was left in the middle of a statement.
+        try:
+            reset = record._driver.reset(connection, self._reset_mode)
+            if reset is not None:
+                await reset
+        except Exception as error:
+            await self._complete(record, self._invalidate_and_return(record, error))
+            return
+        except BaseException:
+            await self._complete(record, self._checkin(record, True))
+            raise
+        if self._simple_checkin and record._epoch == self._epoch:
+            self._idle.append(record)
+        else:
+            self._put_back(record)
 
     def _tidy(self) -> None:
         """Make up for what happened between a look at the books and an entry in them."""
@@ -290,9 +293,10 @@ class QueuePool(Pool[ConnT]):
         return surplus
 
     def _drop_surplus(self, record: ConnectionRecord[ConnT]) -> None:
-        if record.connection is not None and record._driver.terminate(record.connection):
-            record.connection = None
-        self._decide(self._forget, record)
+        if self._terminated(record):
+            self._decide(self._forget, record)
+        else:
+            self._spawn(self._close_slot(record))
 
     # Decisions, with the books locked.
 
@@ -359,6 +363,9 @@ class QueuePool(Pool[ConnT]):
             record._on_lost = None
             self._total -= 1
         self._serve()
+
+    def _is_out(self, record: ConnectionRecord[ConnT]) -> bool:
+        return any(record is other for other in self._out.values())
 
     def _is_idle(self, record: ConnectionRecord[ConnT]) -> bool:
         return record in self._idle or self._is_out(record)

@@ -11,12 +11,12 @@ from typing_extensions import TypeVar, Unpack
 from .._core.lease import Lease, PooledConnection
 from .._core.options import SizedOptions, check_count
 from .._core.record import ConnectionRecord
-from .base import Pool
+from .shared import SharedSlots
 
 ConnT = TypeVar("ConnT")
 
 
-class SingletonTaskPool(Pool[ConnT]):
+class SingletonTaskPool(SharedSlots[ConnT]):
     """Keeps one connection for each task (in ``anypool.sync``: each thread).
 
     The connection is opened at the caller's first checkout and closed when the caller has
@@ -96,7 +96,7 @@ class SingletonTaskPool(Pool[ConnT]):
         else:
             record = self._conns.pop(caller, None)
             records = [] if record is None else [record]
-        return [record for record in records if not self._is_out(record)]
+        return [record for record in records if not record._users]
 
     async def _acquire(self, lease: Lease[ConnT], timeout: float | None) -> None:
         await super()._acquire(lease, timeout)
@@ -109,26 +109,25 @@ class SingletonTaskPool(Pool[ConnT]):
         if record is None:
             self._make_room()
             record = self._conns[weakref.ref(caller(), self._on_death)] = self._new_record()
-        self._out[lease._ref] = record
+        self._share(lease, record)
 
     def _make_room(self) -> None:
         for caller, record in list(self._conns.items()):
             if len(self._conns) < self._size:
                 return
-            if not self._is_out(record):
+            if not record._users:
                 del self._conns[caller]
                 self._evicted.append(record)
 
-    def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
-        kept = any(record is other for other in list(self._conns.values()))
-        return kept or self._is_out(record)
+    def _is_kept(self, record: ConnectionRecord[ConnT]) -> bool:
+        return any(record is other for other in list(self._conns.values()))
 
     def _records(self) -> Iterable[ConnectionRecord[ConnT]]:
         return {*super()._records(), *self._conns.values(), *self._evicted}
 
     def _caller_died(self, caller: Any) -> None:
         record = self._conns.pop(caller, None)
-        if record is not None and not self._is_out(record):
+        if record is not None and not record._users:
             record._on_lost = None  # no slot any more: only its connection is left to close
             self._checkin_later(record)
 

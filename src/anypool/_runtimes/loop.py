@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from inspect import isawaitable
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -15,8 +15,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.errors import InvalidRequestError
+from .._drivers.registry import driver_for
 from .._core.waiter import Caller
-from .started import Started
 
 if TYPE_CHECKING:
     from .._core.waiter import Gate
@@ -112,7 +112,7 @@ class AnyioRuntime:
             self._settle_in()
 
     def in_home_thread(self) -> bool:
-        return self._home is not None and self._home.thread == get_ident()
+        return self._home is not None and self._home.thread == threading.get_ident()
 
     def depart(self) -> None:
         """The home has ended: settle anew at the next use."""
@@ -120,6 +120,11 @@ class AnyioRuntime:
             self._home.leave()
             self._home = None
             self._on_settle(self.caller)
+
+    def after_fork(self) -> None:
+        # The parent's loop may look alive here, but it runs no more.
+        self._home = None
+        self._on_settle(self.caller)
 
     def now(self) -> float:
         return time.monotonic()
@@ -135,7 +140,13 @@ class AnyioRuntime:
         if inline:
             connection = creator()
         else:
-            connection = await self._in_thread(creator)
+            delivery = _Delivery(creator)
+            try:
+                await self._in_thread(delivery.make)
+            except BaseException:
+                delivery.refuse()
+                raise
+            connection = delivery.connection
         if not isawaitable(connection):
             return connection, False
         _before_await(connection)
@@ -152,15 +163,8 @@ class AnyioRuntime:
         return not scope.cancelled_caught
 
     async def complete(self, work: Coroutine[Any, Any, None]) -> None:
-        # Most returns finish without suspending, and a shielded scope costs 2.7 µs. So the
-        # first step is taken without one; only if it wants to suspend is it shielded,
-        # before the event loop gets to see that.
-        try:
-            trap = work.send(None)
-        except StopIteration:
-            return
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RETURN_TIMEOUT):
-            await Started(work, trap)
+            await work
 
     async def call(self, blocking: bool, function: Callable[..., Any], *args: Any) -> Any:
         if blocking:
@@ -173,7 +177,7 @@ class AnyioRuntime:
         # threads must not keep the pool from taking connections back.
         # In a tuple, since trio lets no function bring a coroutine back from a thread.
         (result,) = await anyio.to_thread.run_sync(
-            lambda: (function(*args),), abandon_on_cancel=True, limiter=self._limiter
+            lambda: (function(*args),), limiter=self._limiter
         )
         return result
 
@@ -182,6 +186,38 @@ class AnyioRuntime:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
         return self._home is not None and self._home.spawn(work)
+
+
+class _Delivery:
+    """A connection that is made in a thread, for a task that may be gone by then."""
+
+    def __init__(self, creator: Callable[[], Any]) -> None:
+        self.connection: Any = None
+        self._creator = creator
+        self._lock = threading.Lock()
+        self._refused = False
+
+    def make(self) -> None:
+        connection = self._creator()
+        with self._lock:
+            self.connection = connection
+            refused = self._refused
+        if refused:
+            self._close()
+
+    def refuse(self) -> None:
+        """Have the connection closed: now, if it is there, or when it arrives."""
+        with self._lock:
+            self._refused = True
+            arrived = self.connection is not None
+        if arrived:
+            self._close()
+
+    def _close(self) -> None:
+        if isinstance(self.connection, Coroutine):
+            self.connection.close()
+        else:
+            driver_for(self.connection, awaited=False).terminate(self.connection)
 
 
 def _current_backend() -> str | None:

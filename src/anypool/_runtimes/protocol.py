@@ -67,6 +67,14 @@ class Runtime(Protocol):
         """Call a driver's or listener's function in the right place; await its result."""
         ...
 
+    def depart(self) -> None:
+        """The pool, or the place where it lives, is gone."""
+        ...
+
+    def after_fork(self) -> None:
+        """In a forked child: start anew."""
+        ...
+
     def post(self, callback: Callable[[], object]) -> bool:
         """From any thread: have `callback` run soon where the pool lives.
 

@@ -77,6 +77,12 @@ class ThreadRuntime:
         result = function(*args)
         return run(result) if isawaitable(result) else result
 
+    def depart(self) -> None:
+        pass
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+
     def post(self, callback: Callable[[], object]) -> bool:
         callback()
         return True

@@ -1,12 +1,17 @@
-"""Bridges: how the facade gets a pool's coroutines run, from a plain thread."""
+"""Bridges: how the facade gets a pool's coroutines run in an event loop.
+
+For blocking drivers there is none: a trampoline runs them right there (_runtimes/thread.py).
+"""
 
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -15,7 +20,6 @@ from anyio.from_thread import BlockingPortal
 from typing_extensions import TypeVar
 
 from .._core.errors import InvalidRequestError
-from .._runtimes.thread import run
 
 if TYPE_CHECKING:
     from .._pools.base import Pool
@@ -29,13 +33,6 @@ class Bridge(Protocol):
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T: ...
 
 
-class Trampoline:
-    """For blocking drivers: right here, in one step. No event loop, no other thread."""
-
-    def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        return run(function(*args))
-
-
 class LoopThread:
     """For async drivers: in an event loop of the pool's own, in a background thread.
 
@@ -44,7 +41,11 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self._portal: BlockingPortal | None = None
+        self._pid = os.getpid()
         ready = threading.Event()
         thread = threading.Thread(
             target=anyio.run,
@@ -54,15 +55,14 @@ class LoopThread:
         )
         thread.start()
         ready.wait()
-        # Python joins all threads that are no daemons before it calls atexit functions.
-        # Drivers with such threads (aiosqlite) have to be told of the end before that.
-        stop = weakref.WeakMethod(self.stop)
-        threading.Thread(
-            target=_stop_after_main_thread, args=(stop,), daemon=True, name="anypool exit"
-        ).start()
-        atexit.register(_stop_and_join, stop, weakref.ref(thread))
+        self.thread = thread
+        _loop_threads.add(self)
+        _watch_for_exit(os.getpid())
 
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        if self._pid != os.getpid():
+            # Forked: the thread has stayed with the parent.
+            self._start()
         assert self._portal is not None
         future: Future[T] = self._portal.start_task_soon(function, *args)
         try:
@@ -74,7 +74,7 @@ class LoopThread:
     def stop(self) -> None:
         """Have the loop end; its pool closes its connections."""
         portal, self._portal = self._portal, None
-        if portal is not None:
+        if portal is not None and self._pid == os.getpid():
             try:
                 portal.start_task_soon(portal.stop)
             except RuntimeError:
@@ -94,22 +94,30 @@ async def _serve(weak_bridge: weakref.ref[LoopThread], ready: threading.Event) -
         await portal.sleep_until_stopped()
 
 
-def _stop_after_main_thread(weak_stop: weakref.WeakMethod[Callable[[], None]]) -> None:
+_loop_threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+
+
+@cache
+def _watch_for_exit(pid: int) -> None:
+    """See to it, once a process, that all loop threads end in good order when the program does."""
+    # Python joins all threads that are no daemons before it calls atexit functions.
+    # Drivers with such threads (aiosqlite) have to be told of the end before that.
+    threading.Thread(target=_stop_after_main_thread, daemon=True, name="anypool exit").start()
+    atexit.register(_stop_all, wait=5.0)
+
+
+def _stop_after_main_thread() -> None:
     threading.main_thread().join()
-    stop = weak_stop()
-    if stop is not None:
-        stop()
+    _stop_all(wait=0)
 
 
-def _stop_and_join(
-    weak_stop: weakref.WeakMethod[Callable[[], None]],
-    weak_thread: weakref.ref[threading.Thread],
-) -> None:
-    stop, thread = weak_stop(), weak_thread()
-    if stop is not None:
-        stop()
-    if thread is not None:
-        thread.join(timeout=5)
+def _stop_all(wait: float) -> None:
+    bridges = list(_loop_threads)
+    for bridge in bridges:
+        bridge.stop()
+    for bridge in bridges:
+        if bridge.thread.is_alive():
+            bridge.thread.join(wait)
 
 
 class Visit:

@@ -46,13 +46,13 @@ class PooledConnection(Lease[ConnT]):
 
     def _close(self) -> None:
         owner = self._owner
-        if owner._blocking:
-            pool = owner._pool
+        pool = owner._pool
+        if pool._blocking:
             record = pool._checkin_nowait(self, self._caller is this_thread.caller)
             if record is not None:
                 owner._run(pool._checkin, record)
         else:
-            owner._run(owner._pool._checkin_lease, self)
+            owner._run(pool._checkin_lease, self)
 
     def invalidate(self, exc: BaseException | None = None) -> None:
         """Close the driver's connection now, and return its slot, which connects anew.
@@ -99,7 +99,9 @@ class PooledConnection(Lease[ConnT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._count == 1:
+        if exc is not None and self._lost_by(exc):
+            self.invalidate(exc)
+        elif self._count == 1:
             self._close()
         else:
             self.close()

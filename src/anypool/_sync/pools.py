@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from types import CodeType
+from inspect import iscoroutinefunction
+from types import CodeType, CoroutineType
 from typing import Any, Generic, overload
 
 from typing_extensions import Self, TypeVar, Unpack
@@ -15,8 +16,8 @@ from .._core.listeners import Listener
 from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions, check_timeout
 from .._pools import assertion, base, null, queue, singleton, static
 from .._pools.base import POOL_DEFAULT
-from .._runtimes.thread import AwaitableCreator, ThreadRuntime, this_thread
-from .bridge import Bridge, LoopThread, Trampoline, Visit
+from .._runtimes.thread import AwaitableCreator, run, this_thread
+from .bridge import Bridge, LoopThread, Visit
 from .lease import PooledConnection
 
 ConnT = TypeVar("ConnT")
@@ -57,13 +58,13 @@ class Pool(Generic[ConnT]):
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         self._pool: base.Pool[ConnT] = self._pool_class(creator, **options)
-        self._loop_runtime = self._pool._runtime
-        self._pool._runtime = ThreadRuntime()
-        self._bridge: Bridge = Trampoline()
-        self._blocking = True
+        # What runs the pool's coroutines, if it isn't a trampoline.
+        self._bridge: Bridge | None = None
         self._switching = threading.Lock()
-        if self._pool._inline and self._pool._driver is None:
-            self._switch_to_loop()
+        if iscoroutinefunction(creator):
+            self._bridge = LoopThread()
+        else:
+            self._pool._use_threads()
 
     @property
     def async_pool(self) -> base.Pool[ConnT]:
@@ -88,14 +89,14 @@ class Pool(Generic[ConnT]):
         if timeout is not POOL_DEFAULT:
             check_timeout(timeout)
         pool = self._pool
-        if self._blocking:
+        if pool._blocking:
             lease: PooledConnection[ConnT] = pool._checkout_nowait(
                 self, this_thread.caller, pool._use_threadlocal, frame.f_code, frame.f_lasti
             )
             if lease._count:
                 return lease
             return self._finish(
-                lease, pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti
+                pool, lease, pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti
             )
         return self._checkout(
             pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti
@@ -116,19 +117,20 @@ class Pool(Generic[ConnT]):
     def _checkout(
         self, share: bool, timeout: float | None, code: CodeType, lasti: int
     ) -> PooledConnection[ConnT]:
-        caller = this_thread.caller
-        if not self._blocking:
+        caller, pool = this_thread.caller, self._pool
+        if not pool._blocking:
             lease: PooledConnection[ConnT] = self._run(
-                self._pool._checkout_for, self, caller, share, timeout, code, lasti
+                pool._checkout_for, self, caller, share, timeout, code, lasti
             )
             return lease
-        lease = self._pool._checkout_nowait(self, caller, share, code, lasti)
+        lease = pool._checkout_nowait(self, caller, share, code, lasti)
         if lease._count:
             return lease
-        return self._finish(lease, share, timeout, code, lasti)
+        return self._finish(pool, lease, share, timeout, code, lasti)
 
     def _finish(
         self,
+        pool: base.Pool[ConnT],
         lease: PooledConnection[ConnT],
         share: bool,
         timeout: float | None,
@@ -137,25 +139,32 @@ class Pool(Generic[ConnT]):
     ) -> PooledConnection[ConnT]:
         """Do what a checkout could not do without waiting or I/O."""
         try:
-            self._run(self._pool._checkout, lease, share, timeout, code, lasti)
+            run(pool._checkout(lease, share, timeout, code, lasti))
             return lease
         except AwaitableCreator as found:
             awaitable = found.awaitable
         self._switch_to_loop(awaitable)
         return self._checkout(share, timeout, code, lasti)
 
-    def _switch_to_loop(self, first: Awaitable[ConnT] | None = None) -> None:
-        """The driver turned out to be an async one: run the pool in an event loop."""
-        pool = self._pool
+    def _switch_to_loop(self, first: Awaitable[ConnT]) -> None:
+        """The driver turned out to be an async one: wrap a pool in an event loop.
+
+        Other threads may be doing the same at this moment, each with its own awaitable.
+        """
         with self._switching:
-            if first is not None:
-                pool._creator = _first_then(first, pool._creator)
-            if self._blocking:
+            blocking = self._pool
+            if blocking._blocking:
                 self._bridge = LoopThread()
-                pool._runtime = self._loop_runtime
-                self._blocking = False
+                pool = type(blocking)(
+                    _first_then(first, blocking._creator), **blocking._recreate_options()
+                )
+                self._pool = pool  # all that reads it goes by its own mode
+            elif isinstance(first, CoroutineType):
+                first.close()  # another thread was quicker
 
     def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self._bridge is None or self._pool._blocking:
+            return run(function(*args))
         return self._bridge.call(function, *args)
 
     @overload
@@ -349,7 +358,6 @@ def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
     facade: Pool[ConnT] = Pool.__new__(Pool)
     facade._pool = pool
     facade._bridge = Visit(pool)
-    facade._blocking = False
     pool._runtime.try_settle_in()
     return facade
 

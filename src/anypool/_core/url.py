@@ -1,0 +1,84 @@
+"""DatabaseURL: where a database is and how to connect, in one line.
+
+No message here quotes any part of a URL that it can't make out: that could be a password.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+
+class DatabaseURL:
+    """The parts of ``dialect+driver://user:password@host:port/database?name=value``.
+
+    What comes after the question mark are options of the pool, and arguments of the
+    driver's connect function. Special characters are written with percent signs.
+
+    Raises:
+        TypeError, ValueError: this is no such URL; the message says what is wrong.
+    """
+
+    def __init__(self, url: str) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"url: expected a string, not a {type(url).__qualname__}")
+        scheme, separator, rest = url.partition("://")
+        if not separator or not scheme.replace("+", "").isalnum():
+            raise ValueError("url: expected dialect://user:password@host:port/database")
+        rest, _, query = rest.partition("?")
+        if "#" in rest:
+            raise ValueError("url: write # in a user name or password as %23")
+        authority, slash, database = rest.partition("/")
+        credentials, _, address = authority.rpartition("@")
+        user, colon, password = credentials.partition(":")
+        self.scheme = scheme.lower()
+        self.user = unquote(user) or None
+        self.password = unquote(password) if colon else None
+        self.host, self.port = _host_and_port(address)
+        self.database = unquote(database) if slash else ""
+        self.arguments = _arguments(query)
+
+    def __repr__(self) -> str:
+        # Arguments are left out: some drivers take secrets there, too.
+        user = f"{self.user}@" if self.user else ""
+        host = self.host or ""
+        return f"<DatabaseURL {self.scheme}://{user}{host}/{self.database}>"
+
+
+def _host_and_port(address: str) -> tuple[str | None, int | None]:
+    if address.startswith("["):  # IPv6
+        host, _, port = address[1:].partition("]")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = address.partition(":")
+    if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(
+            "url: the port is not a number from 0 to 65535; in a user name or password, "
+            "write : / ? # and @ with percent signs"
+        )
+    return unquote(host) or None, int(port) if port else None
+
+
+def _arguments(query: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in arguments:
+            raise ValueError("url: an argument after the question mark is given twice")
+        arguments[name] = value if name in _TEXTS else _value(value)
+    return arguments
+
+
+_TEXTS = {"host", "user", "password", "passwd", "database", "db", "dbname", "name"}
+
+
+def _value(text: str) -> Any:
+    """Read a value as a Python programmer would write it; anything else is text."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,57 @@
+"""asyncmy: a relative of aiomysql in Cython."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._core.options import ResetMode
+from . import mysql
+from .coroutine import CoroutineDriver
+from .losses import means_lost
+from .transports import hang_up
+
+
+class AsyncmyDriver(CoroutineDriver):
+    """Trusts the server's status flags where these are known for certain."""
+
+    def needs_reset(self, connection: Any, /) -> bool:
+        return not connection.connected or mysql.needs_reset(connection)
+
+    async def reset(self, connection: Any, mode: ResetMode, /) -> None:
+        mysql.check_unread(connection)
+        if mode != "full":
+            await getattr(connection, mode)()
+            return
+        await connection._execute_command(mysql.COM_RESET_CONNECTION, b"")
+        await connection._read_ok_packet()
+        # The server has forgotten all prepared statements.
+        getattr(connection, "_stmt_cache", {}).clear()
+        for statement in mysql.session_settings(connection, connection._sql_mode):
+            await connection.query(statement)
+        mysql.check_database(connection)
+        if connection.autocommit_mode is not None:
+            await connection.autocommit(connection.autocommit_mode)
+
+    async def interrupt(self, connection: Any, /) -> None:
+        # As with aiomysql: cancelled in the middle of an answer, it is closed already.
+        return
+
+    async def ping(self, connection: Any, /) -> None:
+        await connection.ping(reconnect=False)
+
+    async def close(self, connection: Any, /) -> None:
+        try:
+            await connection.ensure_closed()
+        finally:
+            connection.close()
+
+    def terminate(self, connection: Any, /) -> bool:
+        if connection.connected:
+            hang_up(connection.loop, connection._transport, connection.close)
+        return True
+
+    def is_open(self, connection: Any, /) -> bool:
+        return bool(connection.connected)
+
+    def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
+        return not connection.connected or means_lost(error, connection)

@@ -1,0 +1,50 @@
+"""asyncpg: PostgreSQL's protocol in Cython, for asyncio."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from .._core.options import ResetMode
+from .coroutine import CoroutineDriver
+from .transports import hang_up
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that the server may take for a goodbye."""
+
+
+class AsyncpgDriver(CoroutineDriver):
+    """asyncpg keeps the transaction's state, as the server reported it last."""
+
+    def needs_reset(self, connection: asyncpg.Connection, /) -> bool:
+        return connection.is_closed() or connection.is_in_transaction()
+
+    async def reset(self, connection: asyncpg.Connection, mode: ResetMode, /) -> None:
+        # asyncpg's own reset() does RESET ALL, which wipes what a connect listener has set.
+        await connection.execute("COMMIT" if mode == "commit" else "ROLLBACK")
+        # A transaction object that was not ended is over now; asyncpg would make the next
+        # one a savepoint inside of it.
+        connection._top_xact = None
+        if mode == "full":
+            await connection.reset()  # forgets its callbacks, too
+            await connection.execute("DISCARD ALL")
+            await connection.reload_schema_state()  # its prepared statements are gone
+
+    async def interrupt(self, connection: asyncpg.Connection, /) -> None:
+        # When a statement's caller is cancelled, asyncpg asks the server to cancel it, and
+        # has the next statement, which is the reset's, wait for its end. If some other
+        # task still uses the connection, the reset raises.
+        return
+
+    async def ping(self, connection: asyncpg.Connection, /) -> None:
+        await connection.execute("SELECT 1")
+
+    async def close(self, connection: asyncpg.Connection, /) -> None:
+        await connection.close(timeout=CLOSE_TIMEOUT)
+
+    def terminate(self, connection: asyncpg.Connection, /) -> bool:
+        if not connection.is_closed():
+            hang_up(connection._loop, connection._transport, connection.terminate)
+        return True
+
+    def is_open(self, connection: asyncpg.Connection, /) -> bool:
+        return not connection.is_closed()

@@ -1,0 +1,26 @@
+"""DuckDB: a DB-API driver that takes a rollback for an error if there is nothing open."""
+
+from __future__ import annotations
+
+import duckdb
+
+from .._core.options import ResetMode
+from .dbapi import DBAPIDriver
+
+
+class DuckDBDriver(DBAPIDriver):
+    """An embedded database: a rollback costs no round trip."""
+
+    def reset(
+        self, connection: duckdb.DuckDBPyConnection, mode: ResetMode, /
+    ) -> None:
+        try:
+            super().reset(connection, mode)
+        except duckdb.TransactionException:
+            return  # no transaction was open
+
+    def interrupt(self, connection: duckdb.DuckDBPyConnection, /) -> None:
+        connection.interrupt()
+
+    def ping(self, connection: duckdb.DuckDBPyConnection, /) -> None:
+        connection.execute("SELECT 1").fetchall()

@@ -1,0 +1,45 @@
+"""Which errors mean that the connection is lost, whatever the driver calls them."""
+
+from __future__ import annotations
+
+# SQLSTATEs of PostgreSQL with which the server takes its leave: shutdown (57P01, 57P02),
+# database dropped (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection exception".
+_SQLSTATES = {"57P01", "57P02", "57P04", "57P05", "25P03"}
+
+# MySQL and MariaDB: shutdown, connection killed, disconnected for inactivity; server gone,
+# lost in mid-query, commands out of sync, lost with details; and 0, which PyMySQL and its
+# kin use for a connection that is closed on their side.
+_MYSQL_CODES = {1053, 1927, 4031, 2006, 2013, 2014, 2055, 0}
+
+
+def means_lost(error: BaseException, connection: object, *packages: str) -> bool:
+    """Tell whether an error of the connection's own driver means that it is lost.
+
+    Errors of other packages say nothing about this connection: the application may have
+    been refused by some other server meanwhile.
+
+    Args:
+        error: what was raised while the connection was out.
+        connection: the connection.
+        packages: further packages whose errors the driver raises.
+    """
+    if _package(type(error)) not in (_package(type(connection)), *packages):
+        return False
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if isinstance(state, str):
+        return state in _SQLSTATES or state.startswith("08")
+    code = error.args[0] if error.args else None
+    if type(code) is int and code in _MYSQL_CODES:
+        return True
+    return is_network_error(error) or is_network_error(error.__cause__)
+
+
+def is_network_error(error: BaseException | None) -> bool:
+    """Tell whether the operating system, or a driver in its name, reports a lost peer."""
+    return isinstance(error, (ConnectionError, EOFError)) or any(
+        base.__name__ == "ConnectionError" for base in type(error).__mro__
+    )
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]

@@ -1,0 +1,48 @@
+"""psycopg2: a DB-API driver that tells the state of the transaction."""
+
+from __future__ import annotations
+
+from psycopg2.extensions import (
+    TRANSACTION_STATUS_ACTIVE,
+    TRANSACTION_STATUS_IDLE,
+    connection,
+)
+
+from .._core.options import ResetMode
+from .dbapi import DBAPIDriver
+from .transports import shut_down
+
+
+class Psycopg2Driver(DBAPIDriver):
+    """libpq keeps the transaction's state, as the server reported it last."""
+
+    def needs_reset(self, connection: connection, /) -> bool:
+        # On a closed connection the status is that of none, and reset() raises.
+        return connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
+
+    def reset(self, connection: connection, mode: ResetMode, /) -> None:
+        if mode == "commit":
+            connection.commit()
+        else:
+            connection.rollback()
+        if mode == "full":
+            autocommit = connection.autocommit
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("DISCARD ALL")
+            connection.autocommit = autocommit
+
+    def interrupt(self, connection: connection, /) -> None:
+        if connection.get_transaction_status() == TRANSACTION_STATUS_ACTIVE:
+            connection.cancel()
+
+    def close(self, connection: connection, /) -> None:
+        # close() would wait for a statement that another thread is still running.
+        if connection.get_transaction_status() == TRANSACTION_STATUS_ACTIVE:
+            shut_down(connection.fileno())
+        else:
+            connection.close()
+
+    def terminate(self, connection: connection, /) -> bool:
+        self.close(connection)
+        return True

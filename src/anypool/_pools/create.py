@@ -1,0 +1,68 @@
+"""create_pool(): a pool from a database URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import Unpack
+
+from .._core.lease import PooledConnection
+from .._core.options import QueuePoolOptions
+from .._core.url import DatabaseURL
+from .._drivers.connectors import Creator, connector_for, creator_for
+from .queue import QueuePool
+
+
+def create_pool(
+    url: str, **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]]
+) -> QueuePool[Any]:
+    """Make a pool of connections to the database at a URL.
+
+    ``sqlite:///app.db``, ``sqlite+aiosqlite:///app.db``, ``sqlite://`` (in memory),
+    ``postgresql://user:password@host/database`` (psycopg), ``postgresql+asyncpg://...``,
+    ``postgresql+psycopg2://...``, ``mysql+aiomysql://...``, ``mysql+asyncmy://...``,
+    ``mysql+pymysql://...``, ``duckdb:///app.duckdb``. With a blocking driver, the pool's
+    own calls go through worker threads; use ``pool.call()`` for yours.
+
+    Args:
+        url: where the database is. Arguments after a question mark are the pool's options
+            (``?pool_size=20&timeout=5``); others go to the driver's connect function.
+        options: see QueuePoolOptions. They go before the URL's.
+
+    Returns:
+        A pool whose connections are typed Any, since only the URL says what they are. To
+        have them checked, write ``QueuePool(lambda: driver.connect(...))``.
+
+    Raises:
+        TypeError, ValueError: something is wrong with the URL or an option. The message
+            shows no secrets.
+        ModuleNotFoundError: the driver is not installed; the message says what to install.
+    """
+    creator, merged = interpret(url, dict(options), blocking=False)
+    return QueuePool(creator, **merged)
+
+
+def interpret(
+    text: str, options: dict[str, Any], *, blocking: bool
+) -> tuple[Creator, dict[str, Any]]:
+    """Make of a URL what a pool needs: a creator, and the options with the URL's added."""
+    url = DatabaseURL(text)
+    connector = connector_for(url, blocking=blocking)
+    mine = {name: url.arguments.pop(name) for name in list(url.arguments) if name in _OPTIONS}
+    options = mine | options
+    if connector.embedded and url.database in ("", ":memory:"):
+        _keep_to_one(options)
+    return creator_for(connector, url), options
+
+
+def _keep_to_one(options: dict[str, Any]) -> None:
+    """Each connection to memory opens a database of its own; so there can be just one."""
+    for name, value in (("pool_size", 1), ("max_overflow", 0)):
+        if options.setdefault(name, value) != value:
+            raise ValueError(
+                f"{name}: a database in memory belongs to one connection, so that {value} "
+                "is all there can be; use a file for more"
+            )
+
+
+_OPTIONS = QueuePoolOptions.__optional_keys__ - {"listeners", "driver"}

@@ -1,0 +1,49 @@
+"""Job: work on a slot that goes on when its caller has been cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from .._runtimes.protocol import Runtime
+
+
+class Job:
+    """Runs work in a task of its own.
+
+    Attributes:
+        done: whether the work has ended.
+        afterwards: called when the work has ended, if its caller left before that.
+    """
+
+    def __init__(self, runtime: Runtime, work: Coroutine[Any, Any, None]) -> None:
+        self.done = False
+        self.afterwards: Callable[[Job], object] | None = None
+        self._runtime = runtime
+        self._work = work
+        self._gate = runtime.gate()
+        self._error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Wait for the work; raises what it raised."""
+        self._runtime.spawn(self._run())
+        await self._runtime.wait(self._gate, None)
+        if self._error is not None:
+            raise self._error
+
+    async def _run(self) -> None:
+        try:
+            await self._work
+        except anyio.get_cancelled_exc_class() as error:
+            self._error = error
+            raise
+        except BaseException as error:
+            self._error = error  # for the caller
+        finally:
+            self.done = True
+            self._gate.release()
+            if self.afterwards is not None:
+                self.afterwards(self)

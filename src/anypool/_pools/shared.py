@@ -1,0 +1,83 @@
+"""SharedSlots: what pools have in common whose slots are not one caller's at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from typing_extensions import TypeVar
+
+from .._core.lease import Lease
+from .._core.record import ConnectionRecord
+from .base import Pool
+from .job import Job
+
+ConnT = TypeVar("ConnT")
+
+
+class SharedSlots(Pool[ConnT]):
+    """Counts the users of each slot: its leases, and its returns that are under way.
+
+    Only a slot without users may be closed by anybody else. Several callers may want to
+    open or close its connection; one does at a time.
+    """
+
+    __slots__ = ()
+
+    def _share(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
+        record._users += 1
+        self._out[lease._ref] = record
+
+    def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
+        record._users -= 1
+        return record._users > 0 or self._is_kept(record)
+
+    def _is_kept(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether the pool keeps this slot when nobody uses it."""
+        raise NotImplementedError
+
+    def _is_stale(self, record: ConnectionRecord[ConnT]) -> bool:
+        return record._users == 1 and super()._is_stale(record)
+
+    async def _ready(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
+        if self._runtime.blocking or self._inline:
+            await self._ready_alone(lease, record)
+        else:
+            # A creator in a thread goes on when this caller leaves; the next one then
+            # waits for its connection.
+            await Job(self._runtime, self._ready_alone(lease, record)).run()
+
+    async def _ready_alone(
+        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]
+    ) -> None:
+        async with self._alone(record):
+            await super()._ready(lease, record)
+            if not record._users and not self._is_kept(record):
+                await self._close(record)
+
+    async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
+        await self._connect(record)
+
+    async def _invalidate_record(
+        self, record: ConnectionRecord[ConnT], error: BaseException | None
+    ) -> None:
+        connection = record.connection
+        async with self._alone(record):
+            if record.connection is connection:  # nobody else has replaced it meanwhile
+                await super()._invalidate_record(record, error)
+
+    @asynccontextmanager
+    async def _alone(self, record: ConnectionRecord[ConnT]) -> AsyncIterator[None]:
+        mutex = self._decide(self._mutex, record)
+        await self._runtime.wait(mutex, None)
+        try:
+            yield
+        finally:
+            mutex.release()
+
+    def _mutex(self, record: ConnectionRecord[ConnT]) -> Any:
+        if record._mutex is None:
+            record._mutex = self._runtime.gate()
+            record._mutex.release()
+        return record._mutex

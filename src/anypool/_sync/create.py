@@ -1,0 +1,39 @@
+"""create_pool(): a blocking pool from a database URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import Unpack
+
+from .._core.options import QueuePoolOptions
+from .._pools.create import interpret
+from .lease import PooledConnection
+from .pools import QueuePool
+
+
+def create_pool(
+    url: str, **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]]
+) -> QueuePool[Any]:
+    """Make a blocking pool of connections to the database at a URL.
+
+    URLs are those of ``anypool.create_pool()``; ``postgresql://`` gives blocking
+    connections of psycopg, ``mysql://`` those of PyMySQL. With an async driver, use
+    ``pool.call()`` to use the connections.
+
+    Args:
+        url: where the database is. Arguments after a question mark are the pool's options
+            (``?pool_size=20&timeout=5``); others go to the driver's connect function.
+        options: see QueuePoolOptions. They go before the URL's.
+
+    Returns:
+        A pool whose connections are typed Any, since only the URL says what they are. To
+        have them checked, write ``QueuePool(lambda: driver.connect(...))``.
+
+    Raises:
+        TypeError, ValueError: something is wrong with the URL or an option. The message
+            shows no secrets.
+        ModuleNotFoundError: the driver is not installed; the message says what to install.
+    """
+    creator, merged = interpret(url, dict(options), blocking=True)
+    return QueuePool(creator, **merged)

@@ -1,0 +1,219 @@
+"""Listeners: when they are told, and what happens when they fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import anypool
+
+from .support.modes import Mode
+
+
+class Recorder:
+    """Notes what it hears; raises what it is told to."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.heard: list[tuple[str, int | None]] = []
+        self.fail: dict[str, list[BaseException]] = {}
+        self.leases: list[Any] = []
+
+    def _hear(self, what: str, connection: Any) -> None:
+        self.heard.append((what, None if connection is None else connection.number))
+        if self.fail.get(what):
+            raise self.fail[what].pop(0)
+
+    def connect(self, connection: Any, record: Any) -> None:
+        assert record.connection is connection
+        self._hear("connect", connection)
+
+    def checkout(self, connection: Any, record: Any, lease: Any) -> None:
+        assert lease.connection is connection
+        assert lease.info is record.info
+        self._hear("checkout", connection)
+
+    def checkin(self, connection: Any, record: Any) -> None:
+        self._hear("checkin", connection)
+
+
+class Waiting(Recorder):
+    """The same as coroutines."""
+
+    async def connect(self, connection: Any, record: Any) -> None:  # type: ignore[override]  # the point
+        super().connect(connection, record)
+
+    async def checkout(self, connection: Any, record: Any, lease: Any) -> None:  # type: ignore[override]  # the point
+        super().checkout(connection, record, lease)
+
+    async def checkin(self, connection: Any, record: Any) -> None:  # type: ignore[override]  # the point
+        super().checkin(connection, record)
+
+
+@pytest.mark.parametrize("kind", [Recorder, Waiting])
+async def test_what_listeners_hear(mode: Mode, kind: type[Recorder]) -> None:
+    listener = kind()
+    pool = mode.pool(listeners=[listener])
+    async with mode.block(pool.connect()), mode.block(pool.connect()):
+        pass
+    async with mode.block(pool.connect()):
+        pass
+    assert listener.heard == [
+        ("connect", 1),
+        ("checkout", 1),
+        ("checkin", 1),
+        ("checkout", 1),
+        ("checkin", 1),
+    ]
+
+
+async def test_listeners_hear_none_of_an_invalidated_connection(mode: Mode) -> None:
+    listener = Recorder()
+    pool = mode.pool(listeners=[listener])
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate())
+    assert listener.heard[-1] == ("checkin", None)
+
+
+async def test_listeners_hear_nothing_of_a_detached_connection(mode: Mode) -> None:
+    listener = Recorder()
+    pool = mode.pool(listeners=[listener])
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.detach())
+    await mode.go(lease.close())
+    assert listener.heard == [("connect", 1), ("checkout", 1)]
+
+
+async def test_listener_with_one_method_added_later(mode: Mode) -> None:
+    class OnlyCheckin:
+        heard = 0
+
+        def checkin(self, connection: object, record: object) -> None:
+            self.heard += 1
+
+    pool = mode.pool()
+    async with mode.block(pool.connect()):
+        pass
+    listener = OnlyCheckin()
+    pool.add_listener(listener)
+    async with mode.block(pool.connect()):
+        pass
+    assert listener.heard == 1
+
+
+async def test_not_a_listener(mode: Mode) -> None:
+    pool = mode.pool()
+    with pytest.raises(TypeError, match="int has none of the methods"):
+        pool.add_listener(7)
+
+
+async def test_failing_connect_listener_pools_nothing(mode: Mode) -> None:
+    """The half initialised connection is closed, its slot free, and the next try hears
+    the listener again."""
+    listener = Recorder()
+    listener.fail["connect"] = [ValueError("no")]
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1, listeners=[listener])
+    with pytest.raises(ValueError, match="no"):
+        await mode.go(pool.connect())
+    assert mode.world.open == []
+    assert pool.checkedout() == 0
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+    assert listener.heard[:2] == [("connect", 1), ("connect", 2)]
+
+
+async def test_failing_checkout_listener_returns_the_connection(mode: Mode) -> None:
+    listener = Recorder()
+    listener.fail["checkout"] = [ValueError("no")]
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1, listeners=[listener])
+    with pytest.raises(ValueError, match="no"):
+        await mode.go(pool.connect())
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 1
+    assert [what for what, _ in listener.heard] == [
+        "connect",
+        "checkout",
+        "checkin",
+        "checkout",
+        "checkin",
+    ]
+
+
+async def test_disconnection_is_repaired_once(mode: Mode) -> None:
+    """All checkout listeners run again on the new connection."""
+    first, second = Recorder(), Recorder()
+    second.fail["checkout"] = [anypool.DisconnectionError("stale")]
+    pool = mode.pool(listeners=[first, second])
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+    expected = [("connect", 1), ("checkout", 1), ("connect", 2), ("checkout", 2)]
+    assert first.heard[:-1] == second.heard[:-1] == expected
+    assert mode.world.open == [2]
+
+
+async def test_disconnection_twice_is_an_error(mode: Mode) -> None:
+    listener = Recorder()
+    listener.fail["checkout"] = [anypool.DisconnectionError("stale") for _ in range(2)]
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1, listeners=[listener])
+    with pytest.raises(anypool.InvalidRequestError):
+        await mode.go(pool.connect())
+    assert mode.world.open == []
+    assert pool.checkedout() == 0
+    async with mode.block(pool.connect()):
+        assert pool.checkedout() == 1
+
+
+async def test_failing_checkin_listener_loses_no_slot(mode: Mode) -> None:
+    """Its error reaches who returned the connection; the connection is closed."""
+    listener = Recorder()
+    listener.fail["checkin"] = [ValueError("no")]
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1, listeners=[listener])
+    lease = await mode.go(pool.connect())
+    with pytest.raises(ValueError, match="no"):
+        await mode.go(lease.close())
+    assert mode.world.open == []
+    assert pool.checkedout() == 0
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+
+
+async def test_nested_connect_in_a_listener_is_the_same_lease(mode: Mode) -> None:
+    if mode.name in ("portal", "threads"):
+        pytest.skip("the listener runs in another task or thread than the caller")
+    if not mode.blocking:
+
+        class Nested:
+            async def checkout(self, connection: object, record: object, lease: Any) -> None:
+                again = await pool.connect()
+                assert again is lease
+                await again.close()
+
+        pool = mode.pool(listeners=[Nested()])
+    else:
+
+        class NestedBlocking:
+            def checkout(self, connection: object, record: object, lease: Any) -> None:
+                again = pool.connect()
+                assert again is lease
+                again.close()
+
+        pool = mode.pool(listeners=[NestedBlocking()])
+    async with mode.block(pool.connect()):
+        assert pool.checkedout() == 1
+    assert pool.checkedout() == 0
+
+
+async def test_checkin_listener_before_the_reset(mode: Mode) -> None:
+    """What a checkin listener begins on the connection is rolled back with the rest."""
+    world = mode.world
+
+    class Leaves:
+        def checkin(self, connection: Any, record: object) -> None:
+            world.events.append(("listener", connection.number))
+
+    pool = mode.pool(listeners=[Leaves()])
+    async with mode.block(pool.connect()):
+        pass
+    assert world.events_of(1) == ["listener", "rollback"]

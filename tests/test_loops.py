@@ -1,0 +1,241 @@
+"""Event loops: which one a pool belongs to, and what is said in the wrong place."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import anypool
+from anypool import sync
+
+from .support.fakes import World
+
+BACKENDS = ["asyncio", "trio"]
+
+
+@pytest.fixture
+def world() -> World:
+    return World(coroutine=True)
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """Run a function in a thread of its own; return its result, or raise its error."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append((function(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_built_before_a_loop_runs_and_used_in_two(backend: str, world: World) -> None:
+    """When a loop ends, the pool closes its connections there; the next loop gets new
+    ones."""
+    pool = anypool.QueuePool(world.connect)
+
+    async def main() -> None:
+        async with pool.connect():
+            assert pool.checkedout() == 1
+
+    anyio.run(main, backend=backend)
+    assert world.open == []
+    assert (pool.checkedin(), pool.overflow()) == (0, -5)
+    anyio.run(main, backend=backend)
+    assert len(world.connections) == 2
+    assert world.open == []
+    world.assert_sound()
+
+
+def test_loop_closed_without_shutdown(world: World) -> None:
+    """A loop that just stops to be: its connections are dropped by the next one."""
+    pool = anypool.QueuePool(world.connect)
+
+    async def main() -> None:
+        async with pool.connect():
+            pass
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    asyncio.run(main())
+    assert len(world.connections) == 2
+    assert world.open == []
+
+
+def test_lease_of_a_dead_loop_is_harmless(world: World) -> None:
+    pool = anypool.QueuePool(world.connect)
+    leases: list[anypool.PooledConnection[Any]] = []
+
+    async def first() -> None:
+        leases.append(await pool.connect())
+
+    async def second() -> None:
+        await leases.pop().close()
+        async with pool.connect():
+            assert pool.checkedout() == 1
+        assert pool.checkedout() == 0
+
+    asyncio.run(first())
+    asyncio.run(second())
+    world.assert_sound()
+
+
+def test_second_live_loop_is_refused(world: World) -> None:
+    pool = anypool.QueuePool(world.connect)
+
+    async def use() -> None:
+        async with pool.connect():
+            pass
+
+    async def main() -> None:
+        await use()
+        with pytest.raises(anypool.InvalidRequestError, match="another event loop"):
+            await anyio.to_thread.run_sync(in_thread, lambda: asyncio.run(use()))
+        await use()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_outside_of_any_loop(backend: str, world: World) -> None:
+    """Driving a coroutine by hand, before or after a loop was there, is told apart."""
+    pool = anypool.QueuePool(world.connect)
+
+    async def use() -> None:
+        async with pool.connect():
+            pass
+
+    for _ in range(2):
+        coroutine = use()
+        with pytest.raises(anypool.InvalidRequestError, match="no.*event loop|anypool.sync"):
+            coroutine.send(None)
+        anyio.run(use, backend=backend)
+
+
+async def _misuse(pool: anypool.QueuePool[Any]) -> None:
+    checkout: Any = pool.connect()
+    with pytest.raises(anypool.InvalidRequestError, match="async with pool.connect"):
+        checkout.execute("select 1")
+    with pytest.raises(anypool.InvalidRequestError, match="async with pool.connect"):
+        with checkout:
+            pass
+    lease: Any = await checkout
+    with pytest.raises(TypeError, match="async with"):
+        with lease:
+            pass
+    await lease.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_connect_without_await(backend: str, world: World) -> None:
+    """``conn = pool.connect()`` is an error at its first use, and says what is missing."""
+    anyio.run(_misuse, anypool.QueuePool(world.connect), backend=backend)
+
+
+def test_async_listener_that_waits_in_a_blocking_pool() -> None:
+    """A blocking pool has no loop to wait in: the connection is closed, the slot free."""
+    world = World(coroutine=False)
+
+    class Waits:
+        async def connect(self, connection: object, record: object) -> None:
+            await asyncio.sleep(0)
+
+    pool = sync.QueuePool(world.connect, listeners=[Waits()])
+    with pytest.raises(anypool.InvalidRequestError, match=r"Waits.connect\(\) waited"):
+        pool.connect()
+    assert world.open == []
+    assert pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_facade_over_a_running_pool_shares_its_budget(backend: str, world: World) -> None:
+    """sync.over(pool): tasks and worker threads draw on the same connections."""
+    pool = anypool.QueuePool(world.connect, pool_size=1, max_overflow=0, timeout=5)
+
+    async def main() -> None:
+        facade = sync.over(pool)
+        assert facade.async_pool is pool
+
+        def work() -> int:
+            with facade.connect() as conn:
+                assert facade.connect().connection is conn  # nested
+                facade.connect().close()
+                lease = facade.connect()
+                lease.close()
+                lease.close()
+                number: int = conn.number
+            return number
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(anyio.to_thread.run_sync, work)
+            async with pool.connect() as conn:
+                assert conn.number == 1
+        assert len(world.connections) == 1
+        await anyio.to_thread.run_sync(in_thread, work)  # a thread that isn't anyio's
+        with pytest.raises(anypool.InvalidRequestError, match="own thread"):
+            facade.connect()
+        gc.collect()
+        assert pool.checkedout() == 0
+
+    anyio.run(main, backend=backend)
+    assert world.open == []
+
+
+def test_facade_over_a_pool_without_a_loop(world: World) -> None:
+    facade = sync.over(anypool.QueuePool(world.connect))
+    with pytest.raises(anypool.InvalidRequestError, match="no running event loop"):
+        facade.connect()
+
+
+def test_facade_runs_async_drivers_in_its_own_loop(world: World) -> None:
+    """An async driver's connections are used through call(), from any thread."""
+    pool = sync.QueuePool(world.connect)
+    with pool.connect() as conn:
+        pool.call(conn.execute, "select 1")
+        assert pool.call(lambda: 7) == 7
+        assert in_thread(lambda: pool.call(conn.execute, "select 2")) is None
+    assert world.events_of(1) == ["execute", "execute", "rollback"]
+    pool.dispose()
+    assert world.open == []
+
+
+def test_coroutine_function_as_creator_of_a_facade(world: World) -> None:
+    async def creator() -> Any:
+        return await world.connect()
+
+    pool = sync.QueuePool(creator)
+    with pool.connect() as conn:
+        assert conn.number == 1
+    pool.dispose()
+
+
+def test_loop_thread_of_a_facade_ends_with_it(world: World) -> None:
+    pool = sync.QueuePool(world.connect)
+    with pool.connect():
+        pass
+    threads = [t for t in threading.enumerate() if t.name == "anypool event loop"]
+    assert threads
+    del pool
+    gc.collect()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert world.open == []
