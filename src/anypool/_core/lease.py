@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic
 from weakref import ref
@@ -139,9 +140,12 @@ class PooledConnection(Lease[ConnT]):
             self._count -= 1
         elif self._count:
             pool = self._owner
-            record = pool._checkin_nowait(self, True)
+            # In a "finally": a caller that was cancelled may have left a statement running.
+            error = sys.exc_info()[1]
+            hurried = error is not None and not isinstance(error, Exception)
+            record = pool._checkin_nowait(self, True, hurried)
             if record is not None:
-                await pool._return(record)
+                await pool._return(record, hurried)
 
     async def invalidate(self, exc: BaseException | None = None) -> None:
         """Close the driver's connection now, and return its slot, which connects anew.

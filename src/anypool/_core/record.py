@@ -75,8 +75,9 @@ class ConnectionRecord(Generic[ConnT]):
         self._on_lost = on_lost
 
     def __del__(self) -> None:
-        if self._on_lost is not None:
-            self._on_lost(self)
+        on_lost = getattr(self, "_on_lost", None)  # it may be half built
+        if on_lost is not None:
+            on_lost(self)
 
     def _label(self) -> str:
         """Name the connection for a log line: its class and number, never its repr.

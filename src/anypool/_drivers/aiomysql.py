@@ -52,6 +52,8 @@ class AiomysqlDriver(CoroutineDriver):
     def is_open(self, connection: aiomysql.Connection, /) -> bool:
         return not connection.closed
 
-    def is_disconnect(self, error: BaseException, connection: aiomysql.Connection, /) -> bool:
+    def is_disconnect(
+        self, error: BaseException, connection: aiomysql.Connection, /
+    ) -> bool:
         # The errors are PyMySQL's.
         return connection.closed or means_lost(error, connection, "pymysql")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from typing import Any
 
 import aiosqlite
@@ -17,20 +18,27 @@ class AiosqliteDriver(CoroutineDriver):
     """Looks at sqlite3's own state, so that idle returns cost no thread hop."""
 
     def needs_reset(self, connection: aiosqlite.Connection, /) -> bool:
-        # A statement whose caller was cancelled may still be running or queued in the
-        # connection's thread, and begin a transaction after this look. The pool passes
-        # such returns to interrupt() and reset() without asking.
+        # A statement that somebody gave up waiting for may still be running or queued in
+        # the connection's thread, and begin a transaction after this look.
+        statements = vars(connection).get("_execute")
+        if not isinstance(statements, Statements):
+            vars(connection)["_execute"] = Statements(connection)
+            return True
         try:
-            return connection.in_transaction
+            return statements.unfinished > 0 or connection.in_transaction
         except ValueError:  # it is closed; reset() will say so
             return True
 
     async def reset(self, connection: aiosqlite.Connection, mode: ResetMode, /) -> None:
         # Queued behind whatever the connection's thread is still doing.
+        execute: Any = connection._execute
         if mode == "full":
-            await connection._execute(reset_session, connection._conn)
+            await execute(reset_session, connection._conn)
         else:
-            await connection._execute(end_transaction, connection._conn, mode)
+            await execute(end_transaction, connection._conn, mode)
+        statements = vars(connection).get("_execute")
+        if isinstance(statements, Statements):
+            statements.unfinished = 0  # they came before this one
 
     async def interrupt(self, connection: aiosqlite.Connection, /) -> None:
         await connection.interrupt()
@@ -49,6 +57,26 @@ class AiosqliteDriver(CoroutineDriver):
         except ValueError:
             return False
         return True
+
+
+class Statements:
+    """Takes the place of a connection's ``_execute``, which all it does goes through, and
+    counts what was begun and not awaited to its end."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = weakref.ref(connection)
+        self.unfinished = 0
+
+    async def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        connection: Any = self._connection()
+        self.unfinished += 1
+        try:
+            result = await type(connection)._execute(connection, function, *args, **kwargs)
+        except Exception:
+            self.unfinished -= 1
+            raise
+        self.unfinished -= 1
+        return result
 
 
 def stop(connection: aiosqlite.Connection) -> None:

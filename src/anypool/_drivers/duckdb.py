@@ -11,9 +11,7 @@ from .dbapi import DBAPIDriver
 class DuckDBDriver(DBAPIDriver):
     """An embedded database: a rollback costs no round trip."""
 
-    def reset(
-        self, connection: duckdb.DuckDBPyConnection, mode: ResetMode, /
-    ) -> None:
+    def reset(self, connection: duckdb.DuckDBPyConnection, mode: ResetMode, /) -> None:
         try:
             super().reset(connection, mode)
         except duckdb.TransactionException:

@@ -42,6 +42,7 @@ def check_unread(connection: Any) -> None:
     if result is not None and result.unbuffered_active:
         raise CannotReset
 
+
 def session_settings(connection: Any, sql_mode: str | None) -> Iterator[str]:
     """Say once more what the driver says to the server when it connects.
 

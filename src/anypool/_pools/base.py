@@ -210,10 +210,19 @@ class Pool(Generic[ConnT]):
         if kwargs:
             return await self.call(lambda: function(*args, **kwargs))
         blocking = self._driver is not None and self._driver.blocking
-        result: T = await self._runtime.call(
-            blocking and not iscoroutinefunction(function), function, *args
-        )
-        return result
+        in_thread = blocking and not iscoroutinefunction(function)
+        results: list[T] = []
+
+        async def work() -> None:
+            results.append(await self._runtime.call(in_thread, function, *args))
+
+        if in_thread and not self._runtime.blocking:
+            # A thread that uses a connection can't be stopped; nobody else may have that
+            # connection before it is done.
+            await Job(self._runtime, work()).run(to_the_end=True)
+        else:
+            await work()
+        return results[0]
 
     def add_listener(self, listener: Listener[ConnT, PooledConnection[ConnT]]) -> None:
         """Have `listener` told of this pool's connects, checkouts and checkins from now on.

@@ -48,7 +48,9 @@ def interpret(
     """Make of a URL what a pool needs: a creator, and the options with the URL's added."""
     url = DatabaseURL(text)
     connector = connector_for(url, blocking=blocking)
-    mine = {name: url.arguments.pop(name) for name in list(url.arguments) if name in _OPTIONS}
+    mine = {
+        name: url.arguments.pop(name) for name in list(url.arguments) if name in _OPTIONS
+    }
     options = mine | options
     if connector.embedded and url.database in ("", ":memory:"):
         _keep_to_one(options)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio import CancelScope
 
 if TYPE_CHECKING:
     from .._runtimes.protocol import Runtime
@@ -27,10 +29,21 @@ class Job:
         self._gate = runtime.gate()
         self._error: BaseException | None = None
 
-    async def run(self) -> None:
-        """Wait for the work; raises what it raised."""
+    async def run(self, *, to_the_end: bool = False) -> None:
+        """Wait for the work; raises what it raised.
+
+        Args:
+            to_the_end: stay until it is done even if cancelled; that is then raised.
+        """
         self._runtime.spawn(self._run())
-        await self._runtime.wait(self._gate, None)
+        try:
+            await self._runtime.wait(self._gate, None)
+        except BaseException:
+            while to_the_end and not self.done:
+                # More than one native cancellation may come; asyncio's break any shield.
+                with suppress(anyio.get_cancelled_exc_class()), CancelScope(shield=True):
+                    await self._runtime.wait(self._gate, None)
+            raise
         if self._error is not None:
             raise self._error
 

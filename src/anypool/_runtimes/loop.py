@@ -15,8 +15,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.errors import InvalidRequestError
-from .._drivers.registry import driver_for
 from .._core.waiter import Caller
+from .._drivers.registry import driver_for
 
 if TYPE_CHECKING:
     from .._core.waiter import Gate
