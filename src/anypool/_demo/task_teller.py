@@ -78,7 +78,12 @@ class TaskTeller:
         asked = perf_counter()
         lease = await self._pool.connect()
         self.tally.waits.append(perf_counter() - asked)
-        await _withdraw(lease.connection, transfer)
+        try:
+            await _withdraw(lease.connection, transfer)
+        except BaseException:
+            # No dropping here: the error holds on to this frame, which has the lease.
+            await lease.close()
+            raise
         return lease
 
 

@@ -62,7 +62,12 @@ class ThreadTeller:
         asked = perf_counter()
         lease = self._pool.connect()
         self.tally.waits.append(perf_counter() - asked)
-        _withdraw(lease.connection, transfer)
+        try:
+            _withdraw(lease.connection, transfer)
+        except BaseException:
+            # No dropping here: the error holds on to this frame, which has the lease.
+            lease.close()
+            raise
         return lease
 
 

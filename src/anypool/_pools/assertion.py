@@ -2,64 +2,67 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 
 from typing_extensions import TypeVar
 
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
-from .shared import SharedSlots
+from .base import Pool
 
 ConnT = TypeVar("ConnT")
 
 
-class AssertionPool(SharedSlots[ConnT]):
+class AssertionPool(Pool[ConnT]):
     """Allows one checked out connection at a time, and says who broke that.
 
     For finding code that uses more connections than it should. A second checkout raises an
     AssertionError that names the file and line of the first.
     """
 
-    __slots__ = ("_record", "_taken")
+    __slots__ = ("_holder", "_idle")
 
     def _clear_books(self) -> None:
         super()._clear_books()
-        self._record = self._new_record()
-        self._taken: ConnectionRecord[ConnT] | None = None
+        self._idle: ConnectionRecord[ConnT] | None = self._new_record()
+        self._holder: weakref.ref[ConnectionRecord[ConnT]] = weakref.ref(self._idle)
 
     async def dispose(self) -> None:
-        disposed = self._decide(self._replace)
+        disposed = self._decide(self._empty)
         if disposed is not None:
             await self._close_slot(disposed)
         self._log.info("Pool disposed. %s", self.status())
 
-    def _replace(self) -> ConnectionRecord[ConnT] | None:
-        disposed, self._record = self._record, self._new_record()
-        return None if disposed._users else disposed
+    def _empty(self) -> ConnectionRecord[ConnT] | None:
+        self._epoch += 1
+        disposed, self._idle = self._idle, None
+        return disposed
 
     def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
-        if self._taken is not None:
-            # Checked by hand: an assert statement would be gone under python -O.
-            where = "{}:{}".format(*self._taken._line())
+        if self._idle is None:
+            # By hand: an assert statement would be gone under python -O.
+            holder = self._holder()
+            where = "{}:{}".format(*holder._line()) if holder is not None else "<unknown>"
             raise AssertionError(
                 f"AssertionPool: a connection is out already; it was checked out at {where}"
             )
-        self._taken = self._record
-        self._share(lease, self._record)
+        self._holder = weakref.ref(self._idle)
+        self._out[lease._ref], self._idle = self._idle, None
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
-        kept = super()._restore(record)
+        kept = record._epoch == self._epoch
         if kept:
-            self._taken = None
+            self._idle = record
         return kept
 
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
         super()._forget(record)
-        if record is self._taken:
-            self._taken = None
+        self._idle = self._new_record()
 
-    def _is_kept(self, record: ConnectionRecord[ConnT]) -> bool:
-        return record is self._record
+    def _is_idle(self, record: ConnectionRecord[ConnT]) -> bool:
+        return record is self._idle
 
     def _records(self) -> Iterable[ConnectionRecord[ConnT]]:
-        return {*super()._records(), self._record}
+        idle = [] if self._idle is None else [self._idle]
+        return [*super()._records(), *idle]

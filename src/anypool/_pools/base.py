@@ -293,8 +293,8 @@ class Pool(Generic[ConnT]):
     def _tidy(self) -> None:
         """Make up for what an interrupted return may have left undone."""
 
-    def _withdraw(self, waiter: Any) -> None:
-        """Take a waiter out of the queue, so that it is given nothing from now on."""
+    def _withdraw(self, ref: Any) -> None:
+        """Take a lease's waiter out of the queue; it is given nothing from now on."""
 
     def _timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
         return PoolTimeoutError(f"{type(self).__name__}: {phase} timed out, timeout {timeout:g}")
@@ -372,7 +372,7 @@ class Pool(Generic[ConnT]):
             # From here on nothing can be given to this waiter. If it was given a slot
             # already, that stands in the books; who leaves has to give it back.
             if waiter.record is None:
-                self._decide(self._withdraw, waiter)
+                self._decide(self._withdraw, waiter.ref)
         if waiter.record is None:
             assert timeout is not None
             raise self._timed_out("waiting", timeout)
@@ -415,6 +415,7 @@ class Pool(Generic[ConnT]):
     ) -> None:
         """Give back what a failed checkout had got hold of so far."""
         untold = lease._record is None
+        self._decide(self._withdraw, lease._ref)
         record = self._end(lease)
         if record is None:
             return
@@ -478,18 +479,17 @@ class Pool(Generic[ConnT]):
         """Open the slot's connection and tell the connect listeners."""
         record.info.clear()
         try:
-            connection, awaited = await self._runtime.open(self._creator, inline=self._inline)
+            awaited = await self._runtime.open(record, self._creator, inline=self._inline)
         except Exception as error:
             if not isinstance(error, AwaitableCreator):
                 self._log.info("Error on connect: %s", type(error).__name__)
             raise
         if self._driver is None or self._options["driver"] is None:
-            self._driver = driver_for(connection, awaited=awaited)
+            self._driver = driver_for(record.connection, awaited=awaited)
         self._inline = self._inline or not self._driver.blocking
         self._serial += 1
         record._driver, record._serial = self._driver, self._serial
         record._epoch, record._opened_at = self._epoch, self._runtime.now()
-        record.connection = connection
         self._log.info("Created new connection %s", _Label(record))
         try:
             await self._tell_connect(record)
@@ -695,11 +695,12 @@ class Pool(Generic[ConnT]):
         assert ref is not None
         # A record of its own, outside of the pool's count.
         detached: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
-        detached.connection, detached._driver = record.connection, record._driver
-        detached.info, detached._serial = record.info.copy(), record._serial
-        detached._code, detached._lasti = record._code, record._lasti
+        detached._driver, detached.info = record._driver, record.info.copy()
+        detached._serial, detached._code = record._serial, record._code
+        detached._lasti, lease._record = record._lasti, None
         self._detached[ref] = detached
-        lease._record = record.connection = None
+        # On one line: an interrupt finds the connection in one place or the other.
+        detached.connection, record.connection = record.connection, None
         self._put_back(record)
 
     def _drop(self, record: ConnectionRecord[ConnT]) -> None:

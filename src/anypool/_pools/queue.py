@@ -274,10 +274,9 @@ class QueuePool(Pool[ConnT]):
         To be called, with the books locked, whenever something changes that counts here.
         """
         # With somebody waiting, nobody may overtake.
-        self._simple_checkout = self._plain_checkout and not self._waiters
-        self._simple_checkin = (
-            self._plain_checkin and not self._waiters and self._total <= self._keep
-        )
+        calm = not self._waiters
+        checkin = self._plain_checkin and calm and self._total <= self._keep
+        self._simple_checkout, self._simple_checkin = self._plain_checkout and calm, checkin
 
     def _note_settings(self) -> None:
         super()._note_settings()
@@ -314,12 +313,15 @@ class QueuePool(Pool[ConnT]):
         if waiter.record is not None:
             return None
         if not may_wait:
-            self._withdraw(waiter)
+            self._withdraw(waiter.ref)
         return waiter
 
     def _serve(self) -> None:
         """Give slots to the first waiters, as long as there are both."""
         while self._waiters:
+            if self._waiters[0].ref() is None:  # interrupted, and gone without a word
+                self._waiters.popleft()
+                continue
             record = self._free_slot()
             if record is None:
                 break
@@ -340,14 +342,18 @@ class QueuePool(Pool[ConnT]):
         except IndexError:
             if self._total >= self._capacity:
                 return None
-        self._total += 1
+        record: ConnectionRecord[ConnT] = ConnectionRecord(self._epoch, None)
+        # On one line: from here on the record counts, and if it is lost, it tells.
+        record._on_lost, self._total = self._on_lost, self._total + 1
         self._weigh()
-        return self._new_record()
+        return record
 
-    def _withdraw(self, waiter: Waiter[ConnT]) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-            self._weigh()
+    def _withdraw(self, ref: Any) -> None:
+        for waiter in self._waiters:
+            if waiter.ref is ref:
+                self._waiters.remove(waiter)
+                break
+        self._weigh()
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
         wanted = record._epoch == self._epoch and (
@@ -360,8 +366,7 @@ class QueuePool(Pool[ConnT]):
 
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
         if record._on_lost is not None:
-            record._on_lost = None
-            self._total -= 1
+            record._on_lost, self._total = None, self._total - 1
         self._serve()
 
     def _is_out(self, record: ConnectionRecord[ConnT]) -> bool:

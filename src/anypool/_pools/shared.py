@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import Any
 
 from typing_extensions import TypeVar
@@ -26,8 +25,8 @@ class SharedSlots(Pool[ConnT]):
     __slots__ = ()
 
     def _share(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
-        record._users += 1
-        self._out[lease._ref] = record
+        # On one line, so that an interrupt finds both or neither.
+        self._out[lease._ref], record._users = record, record._users + 1
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
         record._users -= 1
@@ -51,10 +50,9 @@ class SharedSlots(Pool[ConnT]):
     async def _ready_alone(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]
     ) -> None:
-        async with self._alone(record):
-            await super()._ready(lease, record)
-            if not record._users and not self._is_kept(record):
-                await self._close(record)
+        await self._alone(record, super()._ready(lease, record))
+        if not record._users and not self._is_kept(record):
+            await self._close(record)
 
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         await self._connect(record)
@@ -62,22 +60,30 @@ class SharedSlots(Pool[ConnT]):
     async def _invalidate_record(
         self, record: ConnectionRecord[ConnT], error: BaseException | None
     ) -> None:
-        connection = record.connection
-        async with self._alone(record):
-            if record.connection is connection:  # nobody else has replaced it meanwhile
-                await super()._invalidate_record(record, error)
+        await self._alone(record, self._invalidate_alone(record, error, record.connection))
 
-    @asynccontextmanager
-    async def _alone(self, record: ConnectionRecord[ConnT]) -> AsyncIterator[None]:
+    async def _invalidate_alone(
+        self,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        connection: ConnT | None,
+    ) -> None:
+        if record.connection is connection:  # nobody else has replaced it meanwhile
+            await super()._invalidate_record(record, error)
+
+    async def _alone(
+        self, record: ConnectionRecord[ConnT], work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Do work on a slot's connection while nobody else does."""
         mutex = self._decide(self._mutex, record)
-        await self._runtime.wait(mutex, None)
-        try:
-            yield
-        finally:
-            mutex.release()
+        if self._runtime.blocking:
+            # On one line, as in _decide().
+            with mutex: await work  # fmt: skip # noqa: E701
+        else:
+            async with mutex:
+                await work
 
     def _mutex(self, record: ConnectionRecord[ConnT]) -> Any:
         if record._mutex is None:
-            record._mutex = self._runtime.gate()
-            record._mutex.release()
+            record._mutex = self._runtime.mutex()
         return record._mutex

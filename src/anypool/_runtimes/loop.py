@@ -19,6 +19,7 @@ from .._core.waiter import Caller
 from .._drivers.registry import driver_for
 
 if TYPE_CHECKING:
+    from .._core.record import ConnectionRecord
     from .._core.waiter import Gate
 
 RETURN_TIMEOUT = 5.0
@@ -136,7 +137,12 @@ class AnyioRuntime:
         assert self._home is not None
         await self._home.wait(gate, timeout)
 
-    async def open(self, creator: Callable[[], Any], *, inline: bool) -> tuple[Any, bool]:
+    def mutex(self) -> anyio.Lock:
+        return anyio.Lock()
+
+    async def open(
+        self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
+    ) -> bool:
         if inline:
             connection = creator()
         else:
@@ -147,10 +153,12 @@ class AnyioRuntime:
                 delivery.refuse()
                 raise
             connection = delivery.connection
-        if not isawaitable(connection):
-            return connection, False
-        _before_await(connection)
-        return await connection, True
+        awaited = isawaitable(connection)
+        if awaited:
+            _before_await(connection)
+            connection = await connection
+        record.connection = connection
+        return awaited
 
     async def within(
         self, seconds: float | None, work: Coroutine[Any, Any, None]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from .._core.record import ConnectionRecord
 from .._core.waiter import Caller, Gate
 
 
@@ -45,10 +46,18 @@ class Runtime(Protocol):
         """Wait until the gate is released or `timeout` seconds have passed."""
         ...
 
-    async def open(self, creator: Callable[[], Any], *, inline: bool) -> tuple[Any, bool]:
-        """Call the creator; return the connection, and whether it had to be awaited.
+    def mutex(self) -> Any:
+        """Make a lock for work that may wait: ``with`` or ``async with``, by `blocking`."""
+        ...
+
+    async def open(
+        self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
+    ) -> bool:
+        """Have the creator make the record's connection; tell whether it was awaited.
 
         Args:
+            record: gets the connection the moment it is there.
+            creator: makes it, or an awaitable of it.
             inline: whether it is known not to block.
         """
         ...

@@ -12,6 +12,7 @@ from typing import Any
 from typing_extensions import TypeVar
 
 from .._core.errors import InvalidRequestError
+from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
 
 T = TypeVar("T")
@@ -56,11 +57,18 @@ class ThreadRuntime:
         else:
             gate.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
-    async def open(self, creator: Callable[[], Any], *, inline: bool) -> tuple[Any, bool]:
-        connection = creator()
-        if isawaitable(connection):
-            raise AwaitableCreator(connection)
-        return connection, False
+    def mutex(self) -> threading.Lock:
+        return threading.Lock()
+
+    async def open(
+        self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
+    ) -> bool:
+        # On one line, so that no interrupt can strike between the two.
+        record.connection = creator()
+        if isawaitable(record.connection):
+            awaitable, record.connection = record.connection, None
+            raise AwaitableCreator(awaitable)
+        return False
 
     async def within(
         self, seconds: float | None, work: Coroutine[Any, Any, None]
