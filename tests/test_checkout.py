@@ -14,7 +14,12 @@ async def test_block_gives_the_drivers_connection_and_returns_it(mode: Mode) -> 
     pool = mode.pool()
     async with mode.block(pool.connect()) as conn:
         assert conn is mode.world.connections[0]
-        assert (pool.size(), pool.checkedin(), pool.overflow(), pool.checkedout()) == (5, 0, -4, 1)
+        assert (pool.size(), pool.checkedin(), pool.overflow(), pool.checkedout()) == (
+            5,
+            0,
+            -4,
+            1,
+        )
     assert (pool.checkedin(), pool.checkedout()) == (1, 0)
     assert mode.world.events == [("connect", 0), ("rollback", 1)]
 
@@ -166,7 +171,7 @@ async def test_detached_connections_leave_the_pool(mode: Mode) -> None:
     assert mode.world.open == [2]
     assert mode.world.events_of(1)[-1] == "close"
     with pytest.raises(anypool.InvalidRequestError):
-        lease.info  # noqa: B018
+        lease.info
 
 
 async def test_lease_forwards_attributes(mode: Mode) -> None:
@@ -174,7 +179,7 @@ async def test_lease_forwards_attributes(mode: Mode) -> None:
     lease = await mode.go(pool.connect())
     assert lease.number == 1
     with pytest.raises(AttributeError):
-        lease.nonsense  # noqa: B018
+        lease.nonsense
     await mode.go(lease.close())
 
 

@@ -232,7 +232,7 @@ async def cancel_while_dropping(path: Path) -> int:
         teller = TaskTeller(teller_that_drops_first, bank, pools.tasks)
         task = asyncio.create_task(teller.work(ClosingAfter(1)))
         with anyio.fail_after(10):
-            while not teller.tally.waits:  # noqa: ASYNC110
+            while not teller.tally.waits:
                 await anyio.sleep(0.001)
         task.cancel()
         other.rollback()

@@ -185,7 +185,9 @@ async def test_nested_connect_in_a_listener_is_the_same_lease(mode: Mode) -> Non
     if not mode.blocking:
 
         class Nested:
-            async def checkout(self, connection: object, record: object, lease: Any) -> None:
+            async def checkout(
+                self, connection: object, record: object, lease: Any
+            ) -> None:
                 again = await pool.connect()
                 assert again is lease
                 await again.close()

@@ -124,7 +124,9 @@ def test_outside_of_any_loop(backend: str, world: World) -> None:
 
     for _ in range(2):
         coroutine = use()
-        with pytest.raises(anypool.InvalidRequestError, match="no.*event loop|anypool.sync"):
+        with pytest.raises(
+            anypool.InvalidRequestError, match="no.*event loop|anypool.sync"
+        ):
             coroutine.send(None)
         anyio.run(use, backend=backend)
 

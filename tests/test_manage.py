@@ -71,7 +71,7 @@ async def test_poolclass(mode: Mode) -> None:
         pass
     assert mode.world.open == []
     with pytest.raises(AttributeError):
-        manager.nonsense  # noqa: B018
+        manager.nonsense
     await mode.go(mode.pools.clear_managers())
 
 

@@ -23,7 +23,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"recycle": -2}, ValueError, "recycle: expected 0 or more, or -1 for never, not -2"),
     ({"recycle": None}, TypeError, "recycle: expected a number, not a NoneType"),
     ({"echo": "loud"}, ValueError, "echo: expected one of None, False, True, 'debug', not"),
-    ({"use_threadlocal": 1}, TypeError, "use_threadlocal: expected True or False, not a int"),
+    (
+        {"use_threadlocal": 1},
+        TypeError,
+        "use_threadlocal: expected True or False, not a int",
+    ),
     ({"reset_on_return": "x"}, ValueError, "reset_on_return: expected one of 'rollback'"),
     ({"reset_on_return": 0}, ValueError, "reset_on_return: expected one of 'rollback'"),
     ({"name": 7}, TypeError, "name: expected a string or None, not a int"),

@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command line. It needs the extra ``cli``; without it, exits with status 2."""
     try:
         # Not before: without the extra this is as far as it gets.
-        from ._demo.cli import app  # noqa: PLC0415
+        from ._demo.cli import app
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise

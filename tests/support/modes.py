@@ -49,7 +49,9 @@ class Mode:
         """Make a pool of fake connections."""
         if kind == "Singleton":
             kind = "SingletonThreadPool" if self.blocking else "SingletonTaskPool"
-        return getattr(self.pools, kind)(options.pop("creator", self.world.connect), **options)
+        return getattr(self.pools, kind)(
+            options.pop("creator", self.world.connect), **options
+        )
 
     async def go(self, result: Any) -> Any:
         """Await what has to be awaited in this mode."""

@@ -55,9 +55,7 @@ class Checkout(Generic[ConnT]):
             pool, pool._caller(), self._share, self._code, self._lasti
         )
         if not lease._count:
-            await pool._checkout(
-                lease, self._share, self._timeout, self._code, self._lasti
-            )
+            await pool._checkout(lease, self._share, self._timeout, self._code, self._lasti)
         return lease
 
     async def __aenter__(self) -> ConnT:
@@ -67,9 +65,7 @@ class Checkout(Generic[ConnT]):
             pool, pool._caller(), self._share, self._code, self._lasti
         )
         if not lease._count:
-            await pool._checkout(
-                lease, self._share, self._timeout, self._code, self._lasti
-            )
+            await pool._checkout(lease, self._share, self._timeout, self._code, self._lasti)
         connection: ConnT = lease._connection
         return connection
 

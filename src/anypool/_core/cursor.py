@@ -45,5 +45,3 @@ class PooledCursor:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-

@@ -24,7 +24,9 @@ class Connector(Protocol[P, ResultT_co]):
 class Pools(Generic[PoolT]):
     """One pool for each distinct set of connect arguments, made when first asked for."""
 
-    def __init__(self, make_pool: Callable[[Callable[[], Any]], PoolT], module: Any) -> None:
+    def __init__(
+        self, make_pool: Callable[[Callable[[], Any]], PoolT], module: Any
+    ) -> None:
         self._make_pool = make_pool
         self._module = module
         self._pools: dict[Hashable, PoolT] = {}

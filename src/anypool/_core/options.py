@@ -83,7 +83,9 @@ def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
     check_number("recycle", merged["recycle"], minimum=0, never=-1)
     check_choice("echo", merged["echo"], (None, False, True, "debug"))
     check_bool("use_threadlocal", merged["use_threadlocal"])
-    check_choice("reset_on_return", merged["reset_on_return"], ("rollback", "commit", "full", None))
+    check_choice(
+        "reset_on_return", merged["reset_on_return"], ("rollback", "commit", "full", None)
+    )
     if merged["name"] is not None and not isinstance(merged["name"], str):
         raise TypeError(f"name: expected a string or None, not {_kind(merged['name'])}")
     return merged

@@ -29,16 +29,16 @@ class ConnectionRecord(Generic[ConnT]):
     __slots__ = (
         "__weakref__",
         "_code",
-        "connection",
         "_driver",
         "_epoch",
-        "info",
         "_lasti",
         "_mutex",
         "_on_lost",
         "_opened_at",
         "_serial",
         "_users",
+        "connection",
+        "info",
     )
 
     connection: ConnT | None

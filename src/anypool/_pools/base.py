@@ -21,9 +21,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import isawaitable, iscoroutinefunction
 from types import CodeType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, overload
 
-from typing_extensions import Self, TypeVar, Unpack
+from typing_extensions import TypeVar, Unpack
 
 from .._core.checkout import Checkout
 from .._core.errors import DisconnectionError, InvalidRequestError, PoolTimeoutError
@@ -297,7 +297,9 @@ class Pool(Generic[ConnT]):
         """Take a lease's waiter out of the queue; it is given nothing from now on."""
 
     def _timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
-        return PoolTimeoutError(f"{type(self).__name__}: {phase} timed out, timeout {timeout:g}")
+        return PoolTimeoutError(
+            f"{type(self).__name__}: {phase} timed out, timeout {timeout:g}"
+        )
 
     def _recreate_options(self) -> dict[str, Any]:
         return self._options | {"listeners": self._listeners.all}
@@ -398,7 +400,9 @@ class Pool(Generic[ConnT]):
         for attempt in (1, 2):
             try:
                 for listener in self._listeners.on_checkout:
-                    await self._tell(record, listener.checkout, record.connection, record, lease)
+                    await self._tell(
+                        record, listener.checkout, record.connection, record, lease
+                    )
                 return
             except DisconnectionError as error:
                 self._log.info("Disconnection detected on checkout of %s", _Label(record))
@@ -546,14 +550,13 @@ class Pool(Generic[ConnT]):
         """Take the lease's slot back. If work is left to do on it, return its record.
 
         Args:
+            lease: is over.
             own: whether this is the caller that checked out.
             hurried: whether that caller was cancelled.
         """
         return self._end(lease, own)
 
-    def _end(
-        self, lease: Lease[ConnT], own: bool = True
-    ) -> ConnectionRecord[ConnT] | None:
+    def _end(self, lease: Lease[ConnT], own: bool = True) -> ConnectionRecord[ConnT] | None:
         """End a lease; return its record, which is the ender's to deal with."""
         ref = lease._ref
         record = self._out.pop(ref, None)
@@ -574,6 +577,7 @@ class Pool(Generic[ConnT]):
         """Return a slot whose lease is over: listeners, reset, back to the pool.
 
         Args:
+            record: is nobody's now but this coroutine's.
             hurried: the caller was cancelled; what the connection does now is not known.
             quiet: don't tell the checkin listeners.
         """
@@ -738,11 +742,10 @@ class Pool(Generic[ConnT]):
     def _checkin_later(self, record: ConnectionRecord[ConnT]) -> None:
         """Return a slot that nobody is there to return: from any thread, at any time."""
         self._dropped.append(record)
-        if self._runtime.blocking and self._runtime.lock.locked():
+        if self._blocking and self._runtime.lock.locked():
             # Some thread, maybe this one, is inside the books. It looks for dropped slots
-            # when it leaves; it may have left just before the append.
-            if self._runtime.lock.locked():
-                return
+            # when it leaves; if it has left before the append, the lock is free now.
+            return
         if not self._runtime.post(self._collect_dropped):
             self._terminate_dropped()
 

@@ -80,7 +80,9 @@ class QueuePool(Pool[ConnT]):
         self._max_overflow = max_overflow
         unlimited = pool_size == 0
         self._keep = math.inf if unlimited else pool_size
-        self._capacity = math.inf if unlimited or max_overflow < 0 else pool_size + max_overflow
+        self._capacity = (
+            math.inf if unlimited or max_overflow < 0 else pool_size + max_overflow
+        )
         super().__init__(creator, **options)
         self._timeout = timeout
 
@@ -180,7 +182,9 @@ class QueuePool(Pool[ConnT]):
                 self._undo_take(lease, record)
             raise
 
-    def _undo_take(self, lease: Lease[ConnT] | None, record: ConnectionRecord[ConnT]) -> None:
+    def _undo_take(
+        self, lease: Lease[ConnT] | None, record: ConnectionRecord[ConnT]
+    ) -> None:
         """An interrupt came between two steps: put the slot back, wherever it is."""
         if lease is not None and hasattr(lease, "_ref"):
             self._end(lease)
@@ -212,8 +216,9 @@ class QueuePool(Pool[ConnT]):
                 )
             ):
                 self._idle.append(record)
-                if not self._simple_checkin:  # any more: somebody came to wait
-                    self._tidy()  # type: ignore[unreachable]  # in another thread
+                # Again: in another thread, somebody may have come to wait, or disposed.
+                if not self._simple_checkin or record._epoch != self._epoch:
+                    self._tidy()
                 return None
         except BaseException:
             self._drop(record)
@@ -221,7 +226,7 @@ class QueuePool(Pool[ConnT]):
         return record
 
     def _reset_nowait(self, record: ConnectionRecord[ConnT], connection: ConnT) -> bool:
-        """Reset a blocking driver's connection right here; False if that is not possible."""
+        """Reset a blocking driver's connection right here; False if that can't be."""
         if not self._runtime.blocking:
             return False
         assert self._reset_mode is not None

@@ -20,7 +20,6 @@ from .._drivers.registry import driver_for
 
 if TYPE_CHECKING:
     from .._core.record import ConnectionRecord
-    from .._core.waiter import Gate
 
 RETURN_TIMEOUT = 5.0
 """Seconds that the return of a connection may go on after its caller was cancelled."""
@@ -160,9 +159,7 @@ class AnyioRuntime:
         record.connection = connection
         return awaited
 
-    async def within(
-        self, seconds: float | None, work: Coroutine[Any, Any, None]
-    ) -> bool:
+    async def within(self, seconds: float | None, work: Coroutine[Any, Any, None]) -> bool:
         if seconds is None:
             await work
             return True

@@ -62,9 +62,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def within(
-        self, seconds: float | None, work: Coroutine[Any, Any, None]
-    ) -> bool:
+    async def within(self, seconds: float | None, work: Coroutine[Any, Any, None]) -> bool:
         """Run `work`; return False if it did not finish in time."""
         ...
 
@@ -95,4 +93,3 @@ class Runtime(Protocol):
     def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
         """Where the pool lives: run `work` beside the callers; False if that is gone."""
         ...
-

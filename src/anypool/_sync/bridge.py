@@ -1,6 +1,7 @@
 """Bridges: how the facade gets a pool's coroutines run in an event loop.
 
-For blocking drivers there is none: a trampoline runs them right there (_runtimes/thread.py).
+For blocking drivers there is none: a trampoline runs them right there, see
+_runtimes/thread.py.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 import anyio.from_thread
@@ -64,12 +64,15 @@ class LoopThread:
             # Forked: the thread has stayed with the parent.
             self._start()
         assert self._portal is not None
-        future: Future[T] = self._portal.start_task_soon(function, *args)
+        future = self._portal.start_task_soon(_outcome, function, args)
         try:
-            return future.result()
+            result, error = future.result()
         except BaseException:
             future.cancel()
             raise
+        if error is not None:
+            raise error
+        return cast("T", result)
 
     def stop(self) -> None:
         """Have the loop end; its pool closes its connections."""
@@ -82,6 +85,18 @@ class LoopThread:
 
     def __del__(self) -> None:
         self.stop()
+
+
+async def _outcome(
+    function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]
+) -> tuple[T | None, BaseException | None]:
+    """Bring an error home as a value: a BaseException would end the portal."""
+    try:
+        return await function(*args), None
+    except anyio.get_cancelled_exc_class():
+        raise
+    except BaseException as error:
+        return None, error
 
 
 async def _serve(weak_bridge: weakref.ref[LoopThread], ready: threading.Event) -> None:
@@ -99,10 +114,12 @@ _loop_threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()
 
 @cache
 def _watch_for_exit(pid: int) -> None:
-    """See to it, once a process, that all loop threads end in good order when the program does."""
+    """See to it, once a process, that all loop threads end in good order with it."""
     # Python joins all threads that are no daemons before it calls atexit functions.
     # Drivers with such threads (aiosqlite) have to be told of the end before that.
-    threading.Thread(target=_stop_after_main_thread, daemon=True, name="anypool exit").start()
+    threading.Thread(
+        target=_stop_after_main_thread, daemon=True, name="anypool exit"
+    ).start()
     atexit.register(_stop_all, wait=5.0)
 
 

@@ -22,7 +22,9 @@ _getframe = sys._getframe
 class Manager(Generic[P, ConnT]):
     """A proxy of a driver module. Attributes that it lacks are the module's."""
 
-    def __init__(self, module: Any, poolclass: type[Pool[Any]], options: dict[str, Any]) -> None:
+    def __init__(
+        self, module: Any, poolclass: type[Pool[Any]], options: dict[str, Any]
+    ) -> None:
         self._module = module
         self._pools: Pools[Pool[ConnT]] = Pools(
             lambda creator: poolclass(creator, **options), module
@@ -58,7 +60,9 @@ class Manager(Generic[P, ConnT]):
         return getattr(self._module, name)
 
     def __repr__(self) -> str:
-        return f"<Manager of {getattr(self._module, '__name__', type(self._module).__name__)}>"
+        return (
+            f"<Manager of {getattr(self._module, '__name__', type(self._module).__name__)}>"
+        )
 
 
 _managers: Managers[Manager[..., Any]] = Managers()

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from types import CodeType, CoroutineType
-from typing import Any, Generic, overload
+from typing import Any, Generic, Self, overload
 
-from typing_extensions import Self, TypeVar, Unpack
+from typing_extensions import TypeVar, Unpack
 
 from .._core.errors import InvalidRequestError
 from .._core.listeners import Listener
@@ -98,9 +98,7 @@ class Pool(Generic[ConnT]):
             return self._finish(
                 pool, lease, pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti
             )
-        return self._checkout(
-            pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti
-        )
+        return self._checkout(pool._use_threadlocal, timeout, frame.f_code, frame.f_lasti)
 
     def unique_connection(
         self, *, timeout: float | None = POOL_DEFAULT
@@ -224,7 +222,8 @@ class QueuePool(Pool[ConnT]):
             -1: no limit. Default 10.
         timeout: seconds that a checkout may take; 0: never wait for a free connection;
             None: wait for ever. A blocking connect can't be interrupted: if it ends after
-            the timeout, PoolTimeoutError is raised then, and the connection kept. Default 30.
+            the timeout, PoolTimeoutError is raised then, and the connection kept.
+            Default 30.
         options: see PoolOptions.
 
     Raises:
@@ -362,9 +361,7 @@ def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
     return facade
 
 
-def _first_then(
-    first: Awaitable[ConnT], creator: Callable[[], Any]
-) -> Callable[[], Any]:
+def _first_then(first: Awaitable[ConnT], creator: Callable[[], Any]) -> Callable[[], Any]:
     """Make a creator that first returns what an earlier call has already begun."""
     begun = [first]
 
@@ -375,5 +372,3 @@ def _first_then(
             return creator()
 
     return create
-
-

@@ -1,0 +1,156 @@
+"""Holds: operations of fake connections that stop until the test lets them go on."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+
+from .fakes import AsyncFakeConnection, FakeConnection
+from .modes import PATIENCE, Mode
+
+
+class Hold:
+    """Stops every operation of one name, in whatever thread or loop it is made.
+
+    Attributes:
+        reached: how many operations have come here.
+    """
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self._free = False
+
+    def release(self) -> None:
+        """Let all go on: those that wait here, and those that will come."""
+        self._free = True
+
+    def wait(self) -> None:
+        self.reached += 1
+        deadline = time.monotonic() + PATIENCE
+        while not self._free:
+            assert time.monotonic() < deadline, "a hold was never released"
+            time.sleep(0.001)
+
+    async def wait_async(self) -> None:
+        self.reached += 1
+        with anyio.fail_after(PATIENCE):
+            while not self._free:
+                await anyio.sleep(0.001)
+
+
+class Holds:
+    """Makes fake connections, of a mode's kind, whose operations can be held.
+
+    Attributes:
+        errors: what the next connects raise, one each.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+        self.errors: list[BaseException] = []
+        self._holds: dict[str, Hold] = {}
+
+    def on(self, what: str) -> Hold:
+        """Stop operations of this name from now on."""
+        self._holds[what] = hold = Hold()
+        return hold
+
+    def connect(self) -> Any:
+        """Connect: a creator for pools."""
+        return self._connect_async() if self._mode.world.coroutine else self._connect()
+
+    def _connect(self) -> FakeConnection:
+        self.wait("connect")
+        connection = HeldConnection(self._mode.world, self._number())
+        connection.holds = self
+        return self._register(connection)
+
+    async def _connect_async(self) -> FakeConnection:
+        await self.wait_async("connect")
+        connection = HeldAsyncConnection(self._mode.world, self._number())
+        connection.holds = self
+        return self._register(connection)
+
+    def _number(self) -> int:
+        return len(self._mode.world.connections) + 1
+
+    def _register(self, connection: FakeConnection) -> FakeConnection:
+        if self.errors:
+            raise self.errors.pop()
+        self._mode.world.step("connect", 0)
+        self._mode.world.connections.append(connection)
+        return connection
+
+    def wait(self, what: str) -> None:
+        hold = self._holds.get(what)
+        if hold is not None:
+            hold.wait()
+
+    async def wait_async(self, what: str) -> None:
+        hold = self._holds.get(what)
+        if hold is not None:
+            await hold.wait_async()
+
+
+class HeldConnection(FakeConnection):
+    """A blocking connection. It notes when two operations overlap."""
+
+    holds: Holds
+    busy = ""
+
+    def execute(self, statement: str) -> Any:
+        return self._held("execute", super().execute, statement)
+
+    def rollback(self) -> Any:
+        return self._held("rollback", super().rollback)
+
+    def close(self) -> Any:
+        return self._held("close", super().close)
+
+    def _held(self, what: str, method: Any, *args: Any) -> Any:
+        if self.busy:
+            self.world.events.append((f"{what} during {self.busy}", self.number))
+        self.busy = what
+        try:
+            self.holds.wait(what)
+            return method(*args)
+        finally:
+            self.busy = ""
+
+
+class HeldAsyncConnection(AsyncFakeConnection):
+    """A connection with coroutine methods. It notes when two operations overlap."""
+
+    holds: Holds
+    busy = ""
+
+    async def execute(self, statement: str) -> Any:
+        return await self._held("execute", super().execute, statement)
+
+    async def rollback(self) -> None:
+        await self._held("rollback", super().rollback)
+
+    async def close(self) -> None:
+        await self._held("close", super().close)
+
+    async def _held(self, what: str, method: Any, *args: Any) -> Any:
+        if self.busy:
+            self.world.events.append((f"{what} during {self.busy}", self.number))
+        self.busy = what
+        try:
+            await self.holds.wait_async(what)
+            return await method(*args)
+        finally:
+            self.busy = ""
+
+
+def overlaps(mode: Mode) -> list[str]:
+    """Return what was done to connections while something else was going on there."""
+    return [what for what, _ in mode.world.events if " during " in what]
+
+
+def waiting(pool: Any) -> int:
+    """Return how many callers are in a QueuePool's queue."""
+    return len(getattr(pool, "async_pool", pool)._waiters)

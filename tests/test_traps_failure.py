@@ -1,0 +1,620 @@
+"""Traps of failure and cancellation: what errors do to slots and connections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import anypool
+
+from .support.holds import Holds, overlaps, waiting
+from .support.modes import Mode
+
+KINDS = ["QueuePool", "Singleton", "NullPool", "StaticPool", "AssertionPool"]
+all_kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+class Stop(BaseException):
+    """What is no Exception: stands for cancellations and interrupts."""
+
+
+@all_kinds
+@pytest.mark.parametrize("what", ["connect", "rollback", "close"])
+async def test_base_exceptions_lose_no_slot(mode: Mode, what: str, kind: str) -> None:
+    """Trap: `except Exception` missed CancelledError and its like; the slot leaked or a
+    broken connection was pooled."""
+    if mode.name == "portal":
+        pytest.skip("anyio's portal ends on a BaseException")
+    pool = mode.pool(kind)
+    lease = await mode.go(pool.connect())
+    if what == "rollback":
+        mode.world.fail[what] = Stop()
+        with pytest.raises(Stop):
+            await mode.go(lease.close())
+        await mode.until(lambda: 1 not in mode.world.open)
+    elif what == "close":
+        mode.world.fail[what] = Stop()
+        with pytest.raises(Stop):
+            await mode.go(lease.invalidate())
+    else:
+        await mode.go(lease.invalidate())
+        mode.world.fail[what] = Stop()
+        with pytest.raises(Stop):
+            await mode.go(pool.connect())
+    mode.world.fail.clear()
+    await mode.settle()
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+    assert not hasattr(pool, "checkedout") or pool.checkedout() == 0
+
+
+async def test_base_exception_in_a_block_returns_the_connection(mode: Mode) -> None:
+    """An interrupted block gives its connection back, and it is reset."""
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    with pytest.raises(Stop):
+        async with mode.block(pool.connect()) as conn:
+            conn.number
+            raise Stop
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    assert mode.world.events_of(1) == ["rollback"]
+
+
+async def test_cancelled_hand_off_loses_nothing(mode: Mode) -> None:
+    """Trap: a waiter cancelled in the moment it was served took the connection with it."""
+    if mode.blocking:
+        pytest.skip("threads can't be cancelled")
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=None)
+    for order in ("cancel first", "return first"):
+        lease = await mode.go(pool.connect())
+        scope = anyio.CancelScope()
+        outcome: list[str] = []
+
+        async def wait(
+            scope: anyio.CancelScope = scope, outcome: list[str] = outcome
+        ) -> None:
+            with scope:
+                async with pool.connect():
+                    outcome.append("got it")
+                    await anyio.lowlevel.checkpoint()
+                    outcome.append("went on")
+            outcome.append("cancelled" if scope.cancelled_caught else "not cancelled")
+
+        async with mode.group() as start:
+            start(wait)
+            await mode.until(lambda: waiting(pool) == 1)
+            if order == "cancel first":
+                scope.cancel()
+            if mode.name == "threads":
+                # Returned in a moment, so that both happen before the waiter runs again.
+                pool._reset_mode = None
+            await mode.go(lease.close())
+            scope.cancel()
+        assert outcome[-1] == "cancelled"
+        assert "went on" not in outcome
+        assert pool.checkedout() == 0
+        async with mode.block(pool.connect(timeout=5)):
+            pass
+
+
+@pytest.mark.parametrize("how", ["wait_for", "timeout", "cancel"])
+async def test_asyncio_cancellation_while_waiting_is_not_swallowed(
+    mode: Mode, how: str
+) -> None:
+    """Trap: asyncio.wait_for swallowed the cancellation on 3.11, or lost the connection."""
+    if mode.name not in ("asyncio", "uvloop", "threads"):
+        pytest.skip("asyncio's own cancellation")
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=None, use_threadlocal=False)
+    lease = await pool.connect()
+
+    async def connect() -> Any:
+        return await pool.connect()
+
+    if how == "wait_for":
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connect(), 0.01)
+    elif how == "timeout":
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await pool.connect()
+    else:
+        task = asyncio.create_task(connect())
+        await mode.until(lambda: waiting(pool) == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert waiting(pool) == 0
+    await lease.close()
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    async with pool.connect(timeout=1):
+        pass
+
+
+@all_kinds
+@pytest.mark.parametrize("what", ["rollback", "close", "connect"])
+async def test_cancellation_in_a_scope(mode: Mode, what: str, kind: str) -> None:
+    """Trap: cancelled during rollback, close or connect, a connection stayed out for
+    ever. The return is shielded: it is finished first."""
+    if mode.blocking:
+        pytest.skip("threads can't be cancelled")
+    holds = Holds(mode)
+    pool = mode.pool(kind, creator=holds.connect)
+    slow = holds.on(what)
+    scope = anyio.CancelScope()
+    outcome: list[str] = []
+
+    async def work() -> None:
+        with scope:
+            lease = await pool.connect()
+            if what == "close":
+                await lease.invalidate()
+            await lease.close()
+            await anyio.lowlevel.checkpoint()
+            outcome.append("went on")
+
+    async with mode.group() as start:
+        start(work)
+        await mode.until(lambda: slow.reached)
+        scope.cancel()
+        await anyio.lowlevel.checkpoint()
+        slow.release()
+    assert scope.cancelled_caught
+    assert outcome == []
+    await mode.until(lambda: not hasattr(pool, "checkedout") or pool.checkedout() == 0)
+    async with mode.block(pool.connect(timeout=5)) as conn:
+        assert not conn.closed
+    await mode.go(pool.dispose())
+    await mode.until(lambda: mode.world.open == [])
+    assert overlaps(mode) == []
+
+
+@all_kinds
+@pytest.mark.parametrize("what", ["rollback", "close", "connect"])
+async def test_cancellation_of_a_task(mode: Mode, what: str, kind: str) -> None:
+    """The same with asyncio's Task.cancel(), which anyio's shields don't stop."""
+    if mode.name not in ("asyncio", "uvloop", "threads"):
+        pytest.skip("asyncio's own cancellation")
+    holds = Holds(mode)
+    pool = mode.pool(kind, creator=holds.connect)
+    slow = holds.on(what)
+
+    async def work() -> None:
+        lease = await pool.connect()
+        if what == "close":
+            await lease.invalidate()
+        await lease.close()
+        await asyncio.sleep(0)
+
+    task = asyncio.create_task(work())
+    await mode.until(lambda: slow.reached)
+    task.cancel()
+    await asyncio.sleep(0)
+    slow.release()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await mode.until(lambda: not hasattr(pool, "checkedout") or pool.checkedout() == 0)
+    async with mode.block(pool.connect(timeout=5)) as conn:
+        assert not conn.closed
+    await mode.go(pool.dispose())
+    await mode.until(lambda: mode.world.open == [])
+    assert overlaps(mode) == []
+
+
+async def test_return_of_a_cancelled_caller_is_bounded(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback that hangs does not keep a cancelled caller for ever."""
+    if mode.name in ("blocking", "portal", "threads"):
+        pytest.skip("a thread can't be cut short")
+    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.05)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    slow = holds.on("rollback")
+    with anyio.fail_after(5), anyio.CancelScope() as scope:
+        async with mode.block(pool.connect()):
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert slow.reached
+    await mode.until(lambda: mode.world.open == [])
+    slow.release()
+    async with mode.block(pool.connect(timeout=5)) as conn:
+        assert conn.number == 2
+
+
+async def test_scopes_inside_the_driver_and_listeners_work(mode: Mode) -> None:
+    """Drivers and listeners may use cancel scopes of their own on the way back."""
+    if mode.name in ("blocking", "threads"):
+        pytest.skip("async drivers only")
+
+    async def scoped() -> None:
+        with anyio.move_on_after(5):
+            await anyio.sleep(0.001)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep, 0.001)
+
+    class Connection:
+        def __init__(self) -> None:
+            self.events: list[str] = []
+
+        async def rollback(self) -> None:
+            await scoped()
+            self.events.append("rollback")
+
+        async def close(self) -> None:
+            await scoped()
+            self.events.append("close")
+
+    class Listener:
+        async def checkin(self, connection: Any, record: Any) -> None:
+            await scoped()
+
+    async def connect() -> Connection:
+        await scoped()
+        return Connection()
+
+    for listeners in ([], [Listener()]):
+        pool = mode.pool(creator=connect, listeners=listeners)
+        for _ in range(2):
+            async with mode.block(pool.connect()) as conn:
+                pass
+        assert conn.events == ["rollback"] * 2
+        lease = await mode.go(pool.connect())
+        await mode.go(lease.close())
+        await mode.go(pool.dispose())
+        assert conn.events == ["rollback"] * 3 + ["close"]
+
+
+async def test_closed_async_generator_returns_its_connection(mode: Mode) -> None:
+    """A dependency written as a generator is closed by GeneratorExit, which may come when
+    nothing can be awaited any more."""
+    if mode.blocking:
+        pytest.skip("async generators")
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    slow = holds.on("rollback")
+
+    async def dependency() -> Any:
+        async with pool.connect() as conn:
+            yield conn
+
+    generator = dependency()
+    await anext(generator)
+    closing = anyio.Event()
+
+    async def close() -> None:
+        await generator.aclose()
+        closing.set()
+
+    async with mode.group() as start:
+        start(close)
+        await mode.until(lambda: slow.reached)
+        slow.release()
+        await closing.wait()
+    await mode.until(lambda: pool.checkedout() == 0)
+    assert mode.world.events_of(1) == ["rollback"]
+    async with mode.block(pool.connect(timeout=5)) as conn:
+        assert conn.number == 1
+
+
+async def test_destroyed_coroutine_returns_its_connection(mode: Mode) -> None:
+    """A coroutine that is closed in the middle of a block can await nothing more."""
+    if mode.blocking:
+        pytest.skip("coroutines")
+    pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="rollback")
+    mode.world.pause = 2
+
+    class Once:
+        def __await__(self) -> Any:
+            yield None
+
+    async def work() -> None:
+        async with pool.connect():
+            await Once()
+
+    # Connected before, so that nothing but Once() suspends.
+    async with pool.connect():
+        pass
+    work_in_progress = work()
+    work_in_progress.send(None)
+    assert pool.checkedout() == 1
+    work_in_progress.close()
+    await mode.until(lambda: pool.checkedout() == 0)
+    assert mode.world.events_of(1) == ["rollback", "rollback"]
+
+
+async def test_cancelled_statement_is_over_before_the_connection_goes_on(
+    mode: Mode,
+) -> None:
+    """A statement whose caller was cancelled goes on in its worker thread: nothing else
+    is done to the connection meanwhile, and nobody else gets it."""
+    if mode.blocking:
+        pytest.skip("threads can't be cancelled")
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    slow = holds.on("execute")
+    scope = anyio.CancelScope()
+
+    async def work() -> None:
+        with scope:
+            async with pool.connect() as conn:
+                await pool.call(conn.execute, "insert")
+
+    async def next_caller() -> None:
+        async with pool.connect(timeout=5) as conn:
+            assert not conn.busy
+
+    async with mode.group() as start:
+        start(work)
+        await mode.until(lambda: slow.reached)
+        start(next_caller)
+        await mode.until(lambda: waiting(pool) == 1)
+        scope.cancel()
+        await anyio.sleep(0.01)
+        slow.release()
+    assert overlaps(mode) == []
+
+
+async def test_timed_out_waiter_is_handed_nothing(mode: Mode) -> None:
+    """Trap: a waiter that had timed out was still handed a connection."""
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    lease = await mode.go(pool.connect())
+
+    async def wait() -> None:
+        with pytest.raises(anypool.PoolTimeoutError, match="QueuePool limit of size 1"):
+            await mode.go(pool.connect(timeout=0.01))
+
+    async with mode.group() as start:
+        for _ in range(3):
+            start(wait)
+    assert waiting(pool) == 0
+    await mode.go(lease.close())
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+
+
+async def test_waiter_is_never_given_a_connection_that_is_closed_under_it(
+    mode: Mode,
+) -> None:
+    """Trap: a waiter queued before close() got a connection that was then killed."""
+    pool = mode.pool(pool_size=2, max_overflow=0, timeout=None)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(2)]
+
+    async def wait() -> None:
+        async with mode.block(pool.connect()) as conn:
+            await mode.go(conn.execute("select 1"))
+            assert not conn.closed
+
+    async with mode.group() as start:
+        for _ in range(4):
+            start(wait)
+        await mode.until(lambda: waiting(pool) == 4)
+        await mode.go(leases[0].close())
+        await mode.go(pool.dispose())
+        await mode.go(leases[1].close())
+    assert pool.checkedout() == 0
+    mode.world.assert_sound()
+
+
+@all_kinds
+async def test_double_invalidate(mode: Mode, kind: str) -> None:
+    """Trap: a second invalidate hit whoever had the slot next."""
+    pool = mode.pool(kind)
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate())
+    other = await mode.go(pool.connect())
+    with pytest.raises(anypool.InvalidRequestError):
+        await mode.go(lease.invalidate())
+    await mode.go(lease.close())
+    assert other.is_valid
+    assert not other.connection.closed
+    await mode.go(other.close())
+
+
+async def test_concurrent_invalidates_close_once(mode: Mode) -> None:
+    """Two holders of a StaticPool's connection both find it broken."""
+    holds = Holds(mode)
+    pool = mode.pool("StaticPool", creator=holds.connect)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(2)]
+    slow = holds.on("close")
+
+    async def invalidate(lease: Any) -> None:
+        await mode.go(lease.invalidate())
+
+    async def next_caller() -> None:
+        async with mode.block(pool.connect()) as conn:
+            assert conn.number == 2
+
+    async with mode.group() as start:
+        for lease in leases:
+            start(invalidate, lease)
+        await mode.until(lambda: slow.reached)
+        start(next_caller)
+        await mode.until(lambda: not any(lease.is_valid for lease in leases))
+        slow.release()
+    assert mode.world.count("close") == 1
+
+
+@all_kinds
+async def test_double_return(mode: Mode, kind: str) -> None:
+    """Trap: a double return gave one connection to two users."""
+    if kind in ("StaticPool", "Singleton"):
+        pytest.skip("shares its connection")
+    pool = mode.pool(kind, use_threadlocal=False)
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.close())
+    await mode.go(lease.close())
+    one = await mode.go(pool.connect())
+    await mode.go(lease.close())
+    if kind == "AssertionPool":
+        with pytest.raises(AssertionError):
+            await mode.go(pool.connect())
+    else:
+        two = await mode.go(pool.connect())
+        assert one.connection is not two.connection
+        await mode.go(two.close())
+    await mode.go(one.close())
+
+
+async def test_return_by_two_callers_at_once(mode: Mode) -> None:
+    """Only one of two concurrent closes returns the connection."""
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pool_size=2, max_overflow=0)
+    lease = await mode.go(pool.connect())
+    slow = holds.on("rollback")
+
+    async def close() -> None:
+        await mode.go(lease.close())
+
+    async with mode.group() as start:
+        start(close)
+        await mode.until(lambda: slow.reached)
+        start(close)
+        start(close)
+        slow.release()
+    assert mode.world.count("rollback") == 1
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+
+
+async def test_nothing_is_done_to_dead_connections(mode: Mode) -> None:
+    """Trap: finalize callbacks ran on dead connections."""
+    seen: list[Any] = []
+
+    class Listener:
+        def checkin(self, connection: Any, record: Any) -> None:
+            seen.append(connection)
+
+    pool = mode.pool(listeners=[Listener()])
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate())
+    await mode.go(lease.close())
+    del lease
+    await mode.settle()
+    assert seen == [None]
+    assert mode.world.events_of(1) == ["close"]
+
+
+async def test_initialisation_is_retried_for_each_connection(mode: Mode) -> None:
+    """Trap: once-only initialisation was never retried after it failed; connections were
+    handed out before theirs was over."""
+    ready: set[int] = set()
+    attempts: list[int] = []
+
+    class Initialise:
+        def connect(self, connection: Any, record: Any) -> None:
+            attempts.append(connection.number)
+            if len(attempts) == 1:
+                raise OSError("not yet")
+            ready.add(connection.number)
+
+    pool = mode.pool(listeners=[Initialise()], use_threadlocal=False)
+    with pytest.raises(OSError, match="not yet"):
+        await mode.go(pool.connect())
+
+    async def use() -> None:
+        async with mode.block(pool.connect()) as conn:
+            assert conn.number in ready
+
+    async with mode.group() as start:
+        for _ in range(5):
+            start(use)
+    assert attempts == [c.number for c in mode.world.connections]
+
+
+async def test_errors_have_no_misleading_context(mode: Mode) -> None:
+    """Trap: "During handling of queue.Empty, another exception occurred"."""
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()):
+        with pytest.raises(anypool.PoolTimeoutError) as caught:
+            await mode.go(pool.unique_connection(timeout=0.01))
+        assert caught.value.__context__ is caught.value.__cause__ is None
+        with pytest.raises(anypool.PoolTimeoutError) as caught:
+            await mode.go(pool.unique_connection(timeout=0))
+        assert caught.value.__context__ is caught.value.__cause__ is None
+    await mode.go(pool.dispose())
+    mode.world.fail["connect"] = OSError("refused")
+    with pytest.raises(OSError, match="refused") as refused:
+        await mode.go(pool.connect())
+    assert refused.value.__context__ is refused.value.__cause__ is None
+
+
+async def test_dispose_waits_for_nobody(mode: Mode) -> None:
+    """Trap: closing with a connection out spun at 100 % CPU, or waited for ever."""
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    idle = await mode.go(pool.unique_connection())
+    await mode.go(idle.close())
+    await mode.go(pool.dispose())
+    assert mode.world.open == [1]
+    await mode.go(lease.close())
+    assert mode.world.open == []
+
+
+async def test_connect_that_outlives_its_caller_is_used_or_closed(mode: Mode) -> None:
+    """A blocking creator can't be stopped: what it makes for a caller that has left
+    serves the next one, and no pool of one opens a second connection meanwhile."""
+    if mode.name != "threads":
+        pytest.skip("worker threads")
+    for kind in ("QueuePool", "StaticPool", "AssertionPool", "Singleton"):
+        holds = Holds(mode)
+        options = {"pool_size": 1, "max_overflow": 0} if kind == "QueuePool" else {}
+        pool = mode.pool(kind, creator=holds.connect, **options)
+        slow = holds.on("connect")
+        with anyio.move_on_after(0.02):
+            await pool.connect()
+        assert slow.reached == 1
+        before = len(mode.world.connections)
+
+        async def release(slow: Any = slow) -> None:
+            await anyio.sleep(0.02)
+            slow.release()
+
+        async with mode.group() as start:
+            start(release)
+            if kind == "AssertionPool":
+                with pytest.raises(AssertionError):
+                    await pool.connect()
+            else:
+                async with pool.connect() as conn:
+                    assert not conn.closed
+        await mode.until(lambda before=before: len(mode.world.connections) > before)  # type: ignore[misc]
+        await mode.settle()
+        assert slow.reached == 1, kind
+        await mode.go(pool.dispose())
+        await mode.until(lambda: mode.world.open == [])
+
+
+async def test_terminate_that_fails_hides_nothing(mode: Mode) -> None:
+    """A driver that can't even terminate a connection neither replaces the error that is
+    under way nor keeps the slot."""
+    if mode.name == "portal":
+        pytest.skip("anyio's portal ends on a BaseException")
+
+    class Connection:
+        def rollback(self) -> Any:
+            raise Stop
+
+        def close(self) -> Any:
+            raise OSError("can't close")
+
+        def terminate(self) -> None:
+            raise OSError("can't terminate")
+
+    class AsyncConnection(Connection):
+        async def rollback(self) -> None:
+            raise Stop
+
+        async def close(self) -> None:
+            raise OSError("can't close")
+
+    async def connect() -> AsyncConnection:
+        return AsyncConnection()
+
+    creator: Any = connect if mode.world.coroutine else Connection
+    pool = mode.pool(creator=creator, pool_size=1, max_overflow=0)
+    for _ in range(2):
+        lease = await mode.go(pool.connect(timeout=5))
+        with pytest.raises(Stop):
+            await mode.go(lease.close())
+        await mode.until(lambda: pool.checkedout() == 0)
