@@ -6,6 +6,7 @@ import asyncpg
 
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
+from .losses import means_lost
 from .transports import hang_up
 
 CLOSE_TIMEOUT = 5.0
@@ -48,3 +49,8 @@ class AsyncpgDriver(CoroutineDriver):
 
     def is_open(self, connection: asyncpg.Connection, /) -> bool:
         return not connection.is_closed()
+
+    def is_disconnect(
+        self, error: BaseException, connection: asyncpg.Connection, /
+    ) -> bool:
+        return connection.is_closed() or means_lost(error, connection)

@@ -10,6 +10,7 @@ from psycopg2.extensions import (
 
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
+from .protocol import CannotReset
 from .transports import shut_down
 
 
@@ -33,8 +34,9 @@ class Psycopg2Driver(DBAPIDriver):
             connection.autocommit = autocommit
 
     def interrupt(self, connection: connection, /) -> None:
+        # Its cancel() waits for the server with the GIL held, and all threads with it.
         if connection.get_transaction_status() == TRANSACTION_STATUS_ACTIVE:
-            connection.cancel()
+            raise CannotReset
 
     def close(self, connection: connection, /) -> None:
         # close() would wait for a statement that another thread is still running.
