@@ -83,7 +83,7 @@ class Checkout(Generic[ConnT]):
         elif lease._count:
             pool = self._pool
             # A caller that was cancelled may have left a statement running.
-            hurried = exc is not None and not isinstance(exc, Exception)
+            hurried = exc is not None and not isinstance(exc, (Exception, GeneratorExit))
             record = pool._checkin_nowait(lease, True, hurried)
             if record is None:
                 return

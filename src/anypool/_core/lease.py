@@ -142,7 +142,9 @@ class PooledConnection(Lease[ConnT]):
             pool = self._owner
             # In a "finally": a caller that was cancelled may have left a statement running.
             error = sys.exc_info()[1]
-            hurried = error is not None and not isinstance(error, Exception)
+            hurried = error is not None and not isinstance(
+                error, (Exception, GeneratorExit)
+            )
             record = pool._checkin_nowait(self, True, hurried)
             if record is not None:
                 await pool._return(record, hurried)

@@ -26,9 +26,9 @@ class DatabaseURL:
         if not separator or not scheme.replace("+", "").isalnum():
             raise ValueError("url: expected dialect://user:password@host:port/database")
         rest, _, query = rest.partition("?")
-        if "#" in rest:
-            raise ValueError("url: write # in a user name or password as %23")
         authority, slash, database = rest.partition("/")
+        if "#" in rest or (authority and "@" in database):
+            raise ValueError(_SPECIAL)
         credentials, _, address = authority.rpartition("@")
         user, colon, password = credentials.partition(":")
         self.scheme = scheme.lower()
@@ -45,17 +45,19 @@ class DatabaseURL:
         return f"<DatabaseURL {self.scheme}://{user}{host}/{self.database}>"
 
 
+_SPECIAL = "url: in names and passwords, write : / ? # and @ with percent signs"
+
+
 def _host_and_port(address: str) -> tuple[str | None, int | None]:
     if address.startswith("["):  # IPv6
-        host, _, port = address[1:].partition("]")
+        host, bracket, port = address[1:].partition("]")
+        if not bracket:
+            raise ValueError("url: the bracket around the address is not closed")
         port = port.removeprefix(":")
     else:
         host, _, port = address.partition(":")
     if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError(
-            "url: the port is not a number from 0 to 65535; in a user name or password, "
-            "write : / ? # and @ with percent signs"
-        )
+        raise ValueError(f"url: the port is not a number from 0 to 65535; {_SPECIAL[5:]}")
     return unquote(host) or None, int(port) if port else None
 
 

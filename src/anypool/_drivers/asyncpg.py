@@ -17,7 +17,12 @@ class AsyncpgDriver(CoroutineDriver):
     """asyncpg keeps the transaction's state, as the server reported it last."""
 
     def needs_reset(self, connection: asyncpg.Connection, /) -> bool:
-        return connection.is_closed() or connection.is_in_transaction()
+        # While a cancellation is under way, what became of the statement is not known.
+        return (
+            connection.is_closed()
+            or connection.is_in_transaction()
+            or bool(connection._cancellations)
+        )
 
     async def reset(self, connection: asyncpg.Connection, mode: ResetMode, /) -> None:
         # asyncpg's own reset() does RESET ALL, which wipes what a connect listener has set.

@@ -54,7 +54,8 @@ def reset_session(connection: sqlite3.Connection) -> None:
     cursor.row_factory = None  # the connection's own could make anything of a row
     temporary = cursor.execute(
         "SELECT type, name FROM sqlite_temp_master "
-        "WHERE type IN ('table', 'view', 'trigger') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+        "WHERE type IN ('table', 'view', 'trigger') "
+        "AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
     ).fetchall()
     for kind, name in temporary:
         # A table takes its triggers with it.

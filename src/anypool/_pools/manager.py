@@ -10,7 +10,8 @@ from typing_extensions import ParamSpec, TypeVar
 
 from .._core.checkout import Checkout
 from .._core.managing import Connector, Managers, Pools
-from .base import POOL_DEFAULT, Pool
+from .base import Pool
+from .checkouts import POOL_DEFAULT
 from .queue import QueuePool
 
 P = ParamSpec("P")

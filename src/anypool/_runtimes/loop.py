@@ -159,7 +159,9 @@ class AnyioRuntime:
         record.connection = connection
         return awaited
 
-    async def within(self, seconds: float | None, work: Coroutine[Any, Any, None]) -> bool:
+    async def within(
+        self, seconds: float | None, work: Coroutine[Any, Any, object]
+    ) -> bool:
         if seconds is None:
             await work
             return True

@@ -62,7 +62,9 @@ class Runtime(Protocol):
         """
         ...
 
-    async def within(self, seconds: float | None, work: Coroutine[Any, Any, None]) -> bool:
+    async def within(
+        self, seconds: float | None, work: Coroutine[Any, Any, object]
+    ) -> bool:
         """Run `work`; return False if it did not finish in time."""
         ...
 

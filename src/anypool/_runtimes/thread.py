@@ -70,7 +70,9 @@ class ThreadRuntime:
             raise AwaitableCreator(awaitable)
         return False
 
-    async def within(self, seconds: float | None, work: Coroutine[Any, Any, None]) -> bool:
+    async def within(
+        self, seconds: float | None, work: Coroutine[Any, Any, object]
+    ) -> bool:
         # A blocking call can't be cut short from outside: it ends late, and is told so.
         start = time.monotonic()
         await work

@@ -15,7 +15,7 @@ from .._core.errors import InvalidRequestError
 from .._core.listeners import Listener
 from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions, check_timeout
 from .._pools import assertion, base, null, queue, singleton, static
-from .._pools.base import POOL_DEFAULT
+from .._pools.checkouts import POOL_DEFAULT
 from .._runtimes.thread import AwaitableCreator, run, this_thread
 from .bridge import Bridge, LoopThread, Visit
 from .lease import PooledConnection

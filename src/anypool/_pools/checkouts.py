@@ -1,0 +1,181 @@
+"""Checkouts: all that is done from connect() until a caller has its connection."""
+
+from __future__ import annotations
+
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+from typing_extensions import TypeVar
+
+from .._core.errors import DisconnectionError, InvalidRequestError, PoolTimeoutError
+from .._core.record import ConnectionRecord
+from .._core.waiter import Caller
+from .connects import Label
+from .returns import Returns
+
+if TYPE_CHECKING:
+    from .._core.lease import Lease
+
+ConnT = TypeVar("ConnT")
+
+POOL_DEFAULT: Final = -1.0
+"""Stands for "the pool's own timeout" in connect()."""
+
+
+class Checkouts(Returns[ConnT]):
+    """Hands slots out, in turn and in time, with listeners told."""
+
+    __slots__ = ()
+
+    def _checkout_nowait(
+        self, owner: Any, caller: Caller, share: bool, code: CodeType, lasti: int
+    ) -> Any:
+        """Return the caller's own lease once more, or a new one.
+
+        The lease has a connection if that could be had without waiting and without I/O.
+        Otherwise its count is 0, and _checkout() has to follow.
+        """
+        if share:
+            current = self._callers.get(caller)
+            lease = None if current is None else current()
+            if lease is not None and lease._record is not None:
+                lease._count += 1
+                return lease
+        return self._new_lease(owner, caller)
+
+    def _new_lease(self, owner: Any, caller: Caller) -> Any:
+        lease = owner._lease_type(owner, caller, 0, None, None)
+        lease._ref = ref(lease, self._on_drop)
+        return lease
+
+    async def _checkout(
+        self,
+        lease: Lease[ConnT],
+        share: bool,
+        timeout: float | None,
+        code: CodeType,
+        lasti: int,
+    ) -> None:
+        """Do all that a checkout may need: a slot, a connection, the listeners."""
+        ref = lease._ref
+        assert ref is not None
+        if timeout is POOL_DEFAULT:
+            timeout = self._timeout
+        # With a timeout of 0 there is no waiting for others; connecting takes its time.
+        deadline = self._runtime.now() + timeout if timeout else None
+        touched = False
+        try:
+            if ref not in self._out:
+                self._forget_dead_callers()
+                await self._acquire(lease, timeout)
+            record = self._out[ref]
+            record._code, record._lasti = code, lasti
+            left = None if deadline is None else deadline - self._runtime.now()
+            touched = True
+            if not await self._runtime.within(left, self._prepare(lease, record, share)):
+                assert timeout is not None
+                raise self._timed_out("connecting", timeout)
+            if ref not in self._out and ref not in self._detached:
+                raise InvalidRequestError(
+                    "This connection is closed: a checkout listener closed it"
+                )
+        except BaseException as error:
+            await self._undo_checkout(lease, error, touched)
+            raise
+
+    async def _acquire(self, lease: Lease[ConnT], timeout: float | None) -> None:
+        """Get a slot for the lease, in turn."""
+        waiter = self._decide(self._claim, lease, timeout is None or timeout > 0)
+        if waiter is None:
+            return
+        try:
+            if timeout is None or timeout > 0:
+                await self._runtime.wait(waiter.gate, timeout)
+        finally:
+            # From here on nothing can be given to this waiter. If it was given a slot
+            # already, that stands in the books; who leaves has to give it back.
+            if waiter.record is None:
+                self._decide(self._withdraw, waiter.ref)
+        if waiter.record is None:
+            assert timeout is not None
+            raise self._timed_out("waiting", timeout)
+
+    async def _prepare(
+        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
+    ) -> None:
+        """Make the slot's connection fit to be handed out, and hand it to the lease."""
+        await self._ready(lease, record)
+        lease._record, lease._connection, lease._count = record, record.connection, 1
+        if share:
+            # Before the listeners, so that what they connect to is this connection.
+            assert lease._ref is not None
+            self._callers[lease._caller] = lease._ref
+        if self._listeners.on_checkout:
+            await self._tell_checkout(lease, record)
+        if self._chatty:
+            self._log.debug("Connection %s checked out", Label(record))
+
+    async def _tell_checkout(
+        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]
+    ) -> None:
+        for attempt in (1, 2):
+            try:
+                for listener in self._listeners.on_checkout:
+                    await self._tell(
+                        record, listener.checkout, record.connection, record, lease
+                    )
+                return
+            except DisconnectionError as error:
+                self._log.info("Disconnection detected on checkout of %s", Label(record))
+                await self._invalidate_record(record, error)
+            if attempt == 1:
+                await self._ready(lease, record)
+                lease._connection = record.connection
+        raise InvalidRequestError(
+            "This connection is closed: checkout listeners reported a disconnection twice"
+        )
+
+    async def _undo_checkout(
+        self, lease: Lease[ConnT], error: BaseException, touched: bool
+    ) -> None:
+        """Give back what a failed checkout had got hold of so far."""
+        untold = lease._record is None
+        self._decide(self._withdraw, lease._ref)
+        record = self._end(lease)
+        if record is None:
+            return
+        if not touched:
+            # As clean as it was given to this caller, who left in the same moment.
+            self._put_back(record)
+        elif isinstance(error, Exception):
+            await self._complete(record, self._checkin(record, quiet=untold))
+        else:
+            self._drop(record)
+
+    async def _checkout_for(
+        self,
+        owner: Any,
+        caller: Caller,
+        share: bool,
+        timeout: float | None,
+        code: CodeType,
+        lasti: int,
+    ) -> Any:
+        self._runtime.caller()
+        lease = self._checkout_nowait(owner, caller, share, code, lasti)
+        if not lease._count:
+            await self._checkout(lease, share, timeout, code, lasti)
+        return lease
+
+    def _forget_dead_callers(self) -> None:
+        # Leases that other threads returned, or nobody did, leave their callers' entries.
+        if len(self._callers) > 2 * len(self._out) + 100:
+            for caller in list(self._callers):
+                if caller() is None:
+                    self._callers.pop(caller, None)
+
+    def _timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"{type(self).__name__}: {phase} timed out, timeout {timeout:g}"
+        )

@@ -1,0 +1,185 @@
+"""Returns: what happens to a slot when its lease is over, in one way or another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import TypeVar
+
+from .._core.record import ConnectionRecord
+from .connects import Connects, Label
+from .finalizers import terminate
+
+if TYPE_CHECKING:
+    from .._core.lease import Lease
+
+ConnT = TypeVar("ConnT")
+
+
+class Returns(Connects[ConnT]):
+    """Takes slots back: closed, invalidated, detached or dropped."""
+
+    __slots__ = ()
+
+    def _checkin_nowait(
+        self, lease: Lease[ConnT], own: bool, hurried: bool = False
+    ) -> ConnectionRecord[ConnT] | None:
+        """Take the lease's slot back. If work is left to do on it, return its record.
+
+        Args:
+            lease: is over.
+            own: whether this is the caller that checked out.
+            hurried: whether that caller was cancelled.
+        """
+        return self._end(lease, own)
+
+    def _end(self, lease: Lease[ConnT], own: bool = True) -> ConnectionRecord[ConnT] | None:
+        """End a lease; return its record, which is the ender's to deal with."""
+        ref = lease._ref
+        record = self._out.pop(ref, None)
+        if record is None and ref is not None:
+            record = self._detached.pop(ref, None)
+        # Another thread's entry may change at any time; it is left, and does no harm.
+        if own and self._callers.get(lease._caller) is ref:
+            del self._callers[lease._caller]
+        lease._clear()
+        return record
+
+    async def _checkin(
+        self,
+        record: ConnectionRecord[ConnT],
+        hurried: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        """Return a slot whose lease is over: listeners, reset, back to the pool.
+
+        Args:
+            record: is nobody's now but this coroutine's.
+            hurried: the caller was cancelled; what the connection does now is not known.
+            quiet: don't tell the checkin listeners.
+        """
+        failure: Exception | None = None
+        restored = False
+        try:
+            if record._on_lost is None:  # it was detached
+                await self._close(record)
+                return
+            if not quiet:
+                failure = await self._tell_checkin(record)
+            if record.connection is not None and self._reset_mode is not None:
+                await self._reset(record, hurried)
+            if self._chatty:
+                self._log.debug("Connection %s returned", Label(record))
+            restored = self._decide(self._restore, record)
+            if not restored:
+                if record.connection is not None:
+                    await self._close(record)
+                self._decide(self._forget, record)
+                restored = True
+        except BaseException:
+            if not restored:
+                self._drop(record)
+            raise
+        if failure is not None:
+            raise failure
+
+    async def _tell_checkin(self, record: ConnectionRecord[ConnT]) -> Exception | None:
+        for listener in self._listeners.on_checkin:
+            try:
+                await self._tell(record, listener.checkin, record.connection, record)
+            except Exception as error:
+                # What it did to the connection is not known.
+                await self._invalidate_record(record, error)
+                return error
+        return None
+
+    async def _reset(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
+        driver, connection = record._driver, record.connection
+        assert connection is not None
+        try:
+            if hurried:
+                await self._runtime.call(driver.blocking, driver.interrupt, connection)
+            full = self._reset_mode == "full"
+            if hurried or full or driver.needs_reset(connection):
+                await self._runtime.call(
+                    driver.blocking, driver.reset, connection, self._reset_mode
+                )
+            if full:
+                # What the application's own listeners set is gone as well.
+                await self._tell_connect(record)
+        except Exception as error:
+            await self._invalidate_record(record, error)
+
+    async def _return(self, record: ConnectionRecord[ConnT], hurried: bool = False) -> None:
+        """Return a slot whose lease is over, in spite of a cancellation."""
+        await self._complete(record, self._checkin(record, hurried))
+
+    async def _checkin_lease(self, lease: Lease[ConnT]) -> None:
+        record = self._checkin_nowait(lease, False)
+        if record is not None:
+            await self._return(record)
+
+    async def _invalidate(self, lease: Lease[ConnT], error: BaseException | None) -> None:
+        """Close the lease's connection, and return its slot."""
+        record = self._end(lease)
+        if record is not None:
+            await self._complete(record, self._invalidate_and_return(record, error))
+
+    async def _invalidate_and_return(
+        self, record: ConnectionRecord[ConnT], error: BaseException | None
+    ) -> None:
+        try:
+            await self._invalidate_record(record, error)
+        except BaseException:
+            self._drop(record)
+            raise
+        if record._on_lost is not None:
+            await self._checkin(record)
+
+    def _detach(self, lease: Lease[ConnT]) -> None:
+        record = self._out.pop(lease._ref, None)
+        if record is None:
+            return
+        ref = lease._ref
+        assert ref is not None
+        # A record of its own, outside of the pool's count.
+        detached: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
+        detached._driver, detached.info = record._driver, record.info.copy()
+        detached._serial, detached._code = record._serial, record._code
+        detached._lasti, lease._record = record._lasti, None
+        self._detached[ref] = detached
+        # On one line: an interrupt finds the connection in one place or the other.
+        detached.connection, record.connection = record.connection, None
+        self._put_back(record)
+
+    async def _detach_lease(self, lease: Lease[ConnT]) -> None:
+        self._detach(lease)
+
+    def _terminate_dropped(self) -> None:
+        while self._dropped:
+            record = self._dropped.popleft()
+            terminate(record)
+
+    def _checkin_later(self, record: ConnectionRecord[ConnT]) -> None:
+        """Return a slot that nobody is there to return: from any thread, at any time."""
+        self._dropped.append(record)
+        if self._blocking and self._runtime.lock.locked():
+            # Some thread, maybe this one, is inside the books. It looks for dropped slots
+            # when it leaves; if it has left before the append, the lock is free now.
+            return
+        if not self._runtime.post(self._collect_dropped):
+            self._terminate_dropped()
+
+    def _collect_dropped(self) -> None:
+        while self._dropped:
+            try:
+                record = self._dropped.popleft()
+            except IndexError:
+                return
+            self._spawn(self._checkin_dropped(record))
+
+    async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
+        try:
+            await self._checkin(record)
+        except Exception as error:
+            self._log.exception("A checkin listener failed for a dropped lease", error)
