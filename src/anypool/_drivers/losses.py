@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# SQLSTATEs of PostgreSQL with which the server takes its leave: shutdown (57P01 and 02),
-# database dropped (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection exception".
+# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), database dropped
+# (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection exception".
 _SQLSTATES = {"57P01", "57P02", "57P04", "57P05", "25P03"}
 
 # MySQL and MariaDB: shutdown, connection killed, disconnected for inactivity; server gone,

@@ -180,6 +180,7 @@ class Returns(Connects[ConnT]):
 
     async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
         try:
-            await self._checkin(record)
+            # A slot that stands in for one that was lost has never been anybody's.
+            await self._checkin(record, quiet=record._serial == 0)
         except Exception as error:
             self._log.exception("A checkin listener failed for a dropped lease", error)
