@@ -8,6 +8,7 @@ from .._core.options import ResetMode
 from . import mysql
 from .coroutine import CoroutineDriver
 from .losses import means_lost
+from .protocol import CannotReset
 from .transports import hang_up
 
 
@@ -34,7 +35,9 @@ class AsyncmyDriver(CoroutineDriver):
 
     async def interrupt(self, connection: Any, /) -> None:
         # As with aiomysql: cancelled in the middle of an answer, it is closed already.
-        return
+        # Before 0.2.12 it was not.
+        if not hasattr(connection, "_close_on_cancel"):
+            raise CannotReset
 
     async def ping(self, connection: Any, /) -> None:
         await connection.ping(reconnect=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import psycopg
+from psycopg import capabilities
 from psycopg.pq import TransactionStatus
 
 from .._core.options import ResetMode
@@ -41,6 +42,7 @@ class PsycopgDriver(DBAPIDriver):
 
     def interrupt(self, connection: Connection, /) -> None:
         if is_active(connection):
+            check_cancel()
             connection.cancel_safe(timeout=CANCEL_TIMEOUT)
 
     def ping(self, connection: Connection, /) -> None:
@@ -86,6 +88,7 @@ class AsyncPsycopgDriver(CoroutineDriver):
 
     async def interrupt(self, connection: AsyncConnection, /) -> None:
         if is_active(connection):
+            check_cancel()
             await connection.cancel_safe(timeout=CANCEL_TIMEOUT)
 
     async def ping(self, connection: AsyncConnection, /) -> None:
@@ -116,6 +119,12 @@ def needs_reset(connection: Connection | AsyncConnection) -> bool:
 def is_active(connection: Connection | AsyncConnection) -> bool:
     """Tell whether a statement is running."""
     return connection.pgconn.transaction_status == TransactionStatus.ACTIVE
+
+
+def check_cancel() -> None:
+    """Refuse where libpq is older than 17, and waits for the server with the GIL held."""
+    if not capabilities.has_cancel_safe():
+        raise CannotReset
 
 
 def check_pipeline(connection: Connection | AsyncConnection) -> None:

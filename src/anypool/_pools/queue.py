@@ -206,29 +206,34 @@ class QueuePool(Pool[ConnT]):
             lease._connection = lease._record = lease._ref = None
             connection = record.connection
             if (
-                self._simple_checkin
+                (self._simple_checkin or self._is_wanted())
                 and connection is not None
                 and record._epoch == self._epoch
                 and (
                     self._reset_mode is None
                     or (not hurried and not record._driver.needs_reset(connection))
-                    or self._reset_nowait(record, connection)
+                    or (self._blocking and self._reset_nowait(record, connection))
                 )
             ):
-                self._idle.append(record)
-                # Again: in another thread, somebody may have come to wait, or disposed.
-                if not self._simple_checkin or record._epoch != self._epoch:
-                    self._tidy()
-                return None
+                if self._simple_checkin:
+                    self._idle.append(record)
+                    # Again: in another thread, somebody may have come to wait, or disposed.
+                    if not self._simple_checkin or record._epoch != self._epoch:
+                        self._tidy()
+                    return None
+                if self._decide(self._restore, record):
+                    return None
         except BaseException:
             self._drop(record)
             raise
         return record
 
+    def _is_wanted(self) -> bool:
+        """Tell whether a slot that comes back clean is for a waiter, or to be kept."""
+        return self._plain_checkin and (bool(self._waiters) or len(self._idle) < self._keep)
+
     def _reset_nowait(self, record: ConnectionRecord[ConnT], connection: ConnT) -> bool:
-        """Reset a blocking driver's connection right here; False if that can't be."""
-        if not self._runtime.blocking:
-            return False
+        """Reset a blocking driver's connection right here; False if that failed."""
         assert self._reset_mode is not None
         try:
             record._driver.reset(connection, self._reset_mode)
@@ -241,7 +246,7 @@ class QueuePool(Pool[ConnT]):
         connection = record.connection
         if (
             hurried
-            or not self._simple_checkin
+            or not (self._simple_checkin or self._is_wanted())
             or connection is None
             or record._on_lost is None  # detached
             or record._epoch != self._epoch
@@ -265,8 +270,8 @@ class QueuePool(Pool[ConnT]):
             raise
         if self._simple_checkin and record._epoch == self._epoch:
             self._idle.append(record)
-        else:
-            self._put_back(record)
+        elif not self._decide(self._restore, record):
+            await self._close_slot(record)
 
     def _tidy(self) -> None:
         """Make up for what happened between a look at the books and an entry in them."""
