@@ -128,7 +128,7 @@ class Checkouts(Returns[ConnT]):
                 return
             except DisconnectionError as error:
                 self._log.info("Disconnection detected on checkout of %s", Label(record))
-                await self._invalidate_record(record, error)
+                await self._invalidate_alone(record, error)
             if attempt == 1:
                 await self._ready(lease, record)
                 lease._connection = record.connection

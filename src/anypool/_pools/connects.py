@@ -111,6 +111,12 @@ class Connects(Slots[ConnT]):
             self._log.info("Invalidate connection %s%s", Label(record), reason)
             await self._close(record)
 
+    async def _invalidate_alone(
+        self, record: ConnectionRecord[ConnT], error: BaseException | None
+    ) -> None:
+        """The same, where others may be doing something to the slot at this moment."""
+        await self._invalidate_record(record, error)
+
     async def _close(self, record: ConnectionRecord[ConnT]) -> None:
         """Close the slot's connection in the orderly way. An error is only logged."""
         try:

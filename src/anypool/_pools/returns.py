@@ -129,7 +129,7 @@ class Returns(Connects[ConnT]):
         self, record: ConnectionRecord[ConnT], error: BaseException | None
     ) -> None:
         try:
-            await self._invalidate_record(record, error)
+            await self._invalidate_alone(record, error)
         except BaseException:
             self._drop(record)
             raise
@@ -171,12 +171,15 @@ class Returns(Connects[ConnT]):
             self._terminate_dropped()
 
     def _collect_dropped(self) -> None:
-        while self._dropped:
+        for _ in range(len(self._dropped)):
             try:
                 record = self._dropped.popleft()
             except IndexError:
                 return
-            self._spawn(self._checkin_dropped(record))
+            if self._is_busy(record):
+                self._dropped.append(record)  # who is busy with it looks here afterwards
+            else:
+                self._spawn(self._checkin_dropped(record))
 
     async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from typing_extensions import TypeVar
@@ -50,38 +50,59 @@ class SharedSlots(Pool[ConnT]):
     async def _ready_alone(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]
     ) -> None:
-        await self._alone(record, super()._ready(lease, record))
+        await self._alone(record, super()._ready, lease, record)
         if not record._users and not self._is_kept(record):
             await self._close(record)
 
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         await self._connect(record)
 
-    async def _invalidate_record(
-        self, record: ConnectionRecord[ConnT], error: BaseException | None
+    async def _checkin(
+        self, record: ConnectionRecord[ConnT], hurried: bool = False, quiet: bool = False
     ) -> None:
-        await self._alone(record, self._invalidate_alone(record, error, record.connection))
+        # While others have the connection, nothing of theirs may be interrupted.
+        hurried = hurried and record._users == 1
+        await self._alone(record, super()._checkin, record, hurried, quiet)
 
     async def _invalidate_alone(
+        self, record: ConnectionRecord[ConnT], error: BaseException | None
+    ) -> None:
+        await self._alone(record, self._invalidate_if, record.connection, record, error)
+
+    async def _invalidate_if(
         self,
+        connection: ConnT | None,
         record: ConnectionRecord[ConnT],
         error: BaseException | None,
-        connection: ConnT | None,
     ) -> None:
         if record.connection is connection:  # nobody else has replaced it meanwhile
-            await super()._invalidate_record(record, error)
+            await self._invalidate_record(record, error)
+
+    def _drop(self, record: ConnectionRecord[ConnT]) -> None:
+        if record._users > 1:
+            self._put_back(record)
+        else:
+            super()._drop(record)
 
     async def _alone(
-        self, record: ConnectionRecord[ConnT], work: Coroutine[Any, Any, None]
+        self,
+        record: ConnectionRecord[ConnT],
+        work: Callable[..., Coroutine[Any, Any, None]],
+        *args: Any,
     ) -> None:
         """Do work on a slot's connection while nobody else does."""
         mutex = self._decide(self._mutex, record)
         if self._runtime.blocking:
             # On one line, as in _decide().
-            with mutex: await work  # fmt: skip # noqa: E701
+            with mutex: await work(*args)  # fmt: skip # noqa: E701
+            if self._dropped:
+                self._collect_dropped()
         else:
             async with mutex:
-                await work
+                await work(*args)
+
+    def _is_busy(self, record: ConnectionRecord[ConnT]) -> bool:
+        return self._blocking and record._mutex is not None and record._mutex.locked()
 
     def _mutex(self, record: ConnectionRecord[ConnT]) -> Any:
         if record._mutex is None:

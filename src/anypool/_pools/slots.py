@@ -110,6 +110,11 @@ class Slots(Generic[ConnT]):
         """Return all slots that have or may have a connection."""
         return [*self._out.values(), *self._detached.values(), *self._dropped]
 
+    def _is_busy(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether this very thread may be at work on the slot, so that a finalizer
+        must not wait for that."""
+        return False
+
     def _tidy(self) -> None:
         """Make up for what an interrupted return may have left undone."""
 
