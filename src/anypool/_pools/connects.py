@@ -130,13 +130,18 @@ class Connects(Slots[ConnT]):
 
     def _abandon(self, record: ConnectionRecord[ConnT]) -> None:
         """Close a connection whose orderly close was cut short."""
-        remains: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
-        remains._driver, remains._serial = record._driver, record._serial
-        # On one line: an interrupt finds the connection in one place or the other.
-        remains.connection, record.connection = record.connection, None
+        remains = self._take_connection(record)
         assert remains.connection is not None
         if remains._driver.is_open(remains.connection) and not self._terminated(remains):
             self._spawn(self._close_and_restore(remains))
+
+    def _take_connection(self, record: ConnectionRecord[ConnT]) -> ConnectionRecord[ConnT]:
+        """Move a slot's connection to a record that nobody else knows of."""
+        taken: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
+        taken._driver, taken._serial = record._driver, record._serial
+        # On one line: an interrupt finds the connection in one place or the other.
+        taken.connection, record.connection = record.connection, None
+        return taken
 
     async def _closed(self, record: ConnectionRecord[ConnT]) -> ConnT | None:
         driver, connection = record._driver, record.connection

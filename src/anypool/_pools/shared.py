@@ -54,15 +54,24 @@ class SharedSlots(Pool[ConnT]):
         if not record._users and not self._is_kept(record):
             await self._close(record)
 
+    async def _close(self, record: ConnectionRecord[ConnT]) -> None:
+        # Several may want to close it; the first to take it does.
+        if record.connection is not None:
+            await super()._close(self._take_connection(record))
+
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         await self._connect(record)
 
     async def _checkin(
         self, record: ConnectionRecord[ConnT], hurried: bool = False, quiet: bool = False
     ) -> None:
+        await self._alone(record, self._checkin_alone, record, hurried, quiet)
+
+    async def _checkin_alone(
+        self, record: ConnectionRecord[ConnT], hurried: bool, quiet: bool
+    ) -> None:
         # While others have the connection, nothing of theirs may be interrupted.
-        hurried = hurried and record._users == 1
-        await self._alone(record, super()._checkin, record, hurried, quiet)
+        await super()._checkin(record, hurried and record._users == 1, quiet)
 
     async def _invalidate_alone(
         self, record: ConnectionRecord[ConnT], error: BaseException | None
@@ -79,10 +88,9 @@ class SharedSlots(Pool[ConnT]):
             await self._invalidate_record(record, error)
 
     def _drop(self, record: ConnectionRecord[ConnT]) -> None:
-        if record._users > 1:
-            self._put_back(record)
-        else:
-            super()._drop(record)
+        if record._users == 1 and record.connection is not None:
+            self._abandon(record)
+        self._put_back(record)
 
     async def _alone(
         self,

@@ -1,0 +1,209 @@
+"""Drivers without a server: SQLite, DuckDB, and what is no database at all."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import duckdb
+import pytest
+
+import anypool
+from anypool import sync
+from anypool._drivers.closing import ClosingDriver
+from anypool._drivers.coroutine import CoroutineDriver
+from anypool._drivers.dbapi import DBAPIDriver
+from anypool._drivers.registry import driver_for
+from anypool._drivers.sqlite3 import SQLiteDriver
+
+SQLITE_MODES: list[dict[str, Any]] = [{}, {"isolation_level": None}]
+if sys.version_info >= (3, 12):
+    SQLITE_MODES += [{"autocommit": True}, {"autocommit": False}]
+
+
+@pytest.mark.parametrize("arguments", SQLITE_MODES, ids=str)
+def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None:
+    driver = SQLiteDriver()
+    connection = sqlite3.connect(tmp_path / "app.db", **arguments)
+    connection.execute("CREATE TABLE t (id)")
+    connection.commit()
+    connection.row_factory = sqlite3.Row
+    connection.execute('ATTACH \':memory:\' AS "other "" one"')
+    connection.execute('CREATE TEMP TABLE "a "" name" (id)')
+    connection.execute("CREATE TEMP VIEW v AS SELECT 1")
+    connection.execute("CREATE TEMP TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END")
+    connection.commit()
+    if not connection.in_transaction:
+        connection.execute("BEGIN")
+    connection.execute("INSERT INTO t VALUES (1)")
+    assert driver.needs_reset(connection)
+    driver.reset(connection, "full")
+    # With autocommit=False (Python 3.12) a transaction is open at all times.
+    assert driver.needs_reset(connection) == (arguments == {"autocommit": False})
+    count = connection.execute("SELECT count(*) FROM sqlite_temp_master").fetchone()
+    assert tuple(count) == (0,)
+    assert [row[1] for row in connection.execute("PRAGMA database_list")] == [
+        "main",
+        "temp",
+    ][: len(list(connection.execute("PRAGMA database_list")))]
+    assert tuple(connection.execute("SELECT count(*) FROM t").fetchone()) == (0,)
+    assert connection.row_factory is sqlite3.Row
+    connection.close()
+    assert not driver.is_open(connection)
+    assert driver.needs_reset(connection), "it is closed: reset() must say so"
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite"])
+def test_closed_by_its_user(scheme: str, tmp_path: Path) -> None:
+    pool = sync.create_pool(f"{scheme}:///{tmp_path}/app.db", pool_size=1, max_overflow=0)
+    with pool.connect() as connection:
+        pool.call(connection.close)
+    with pool.connect() as connection:
+        pool.call(connection.execute, "SELECT 1")
+    pool.dispose()
+
+
+def test_running_statement_is_interrupted(tmp_path: Path) -> None:
+    endless = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT max(i) FROM n"
+    )
+
+    async def main() -> None:
+        pool = anypool.create_pool(f"sqlite+aiosqlite:///{tmp_path}/app.db", pool_size=1)
+        with anyio.fail_after(5):
+            async with pool.connect() as first:
+                pass
+            with anyio.move_on_after(0.1) as scope:
+                async with pool.connect() as connection:
+                    await connection.execute(endless)
+            assert scope.cancelled_caught
+            async with pool.connect() as again:
+                assert again is first
+                await again.execute("SELECT 1")
+        await pool.dispose()
+
+    anyio.run(main)
+
+
+def test_duckdb(tmp_path: Path) -> None:
+    pool = sync.create_pool(f"duckdb:///{tmp_path}/app.duckdb", pool_size=1)
+    with pool.connect() as first:
+        first.execute("CREATE TABLE t (id integer)")
+    with pool.connect() as connection:
+        assert connection is first, "no transaction to roll back is no error"
+        connection.begin()
+        connection.execute("INSERT INTO t VALUES (1)")
+    with pool.connect() as connection:
+        assert connection is first
+        assert connection.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
+        assert type(pool.async_pool._driver).__name__ == "DuckDBDriver"
+        connection.close()
+    with pool.connect() as connection:
+        assert isinstance(connection, duckdb.DuckDBPyConnection)
+        assert connection is not first
+        driver_for(connection, awaited=False).ping(connection)
+    pool.dispose()
+
+
+def test_sockets_in_a_pool() -> None:
+    ends: list[socket.socket] = []
+
+    def connect() -> socket.socket:
+        near, far = socket.socketpair()
+        ends.append(far)
+        return near
+
+    pool = sync.QueuePool(connect, pool_size=1)
+    with pool.connect() as first:
+        first.send(b"hello")
+        assert ends[0].recv(5) == b"hello"
+    with pool.connect() as again:
+        assert again is first
+        driver = driver_for(again, awaited=False)
+        assert isinstance(driver, ClosingDriver)
+        assert driver.is_disconnect(BrokenPipeError(), again)
+        assert not driver.is_disconnect(ValueError(), again)
+        driver.ping(again)
+    pool.dispose()
+    assert first.fileno() == -1
+    for end in ends:
+        end.close()
+
+
+class Channel:
+    """An async connection that is no database."""
+
+    closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def test_async_things_in_a_pool() -> None:
+    async def main() -> None:
+        async def connect() -> Channel:
+            return Channel()
+
+        pool = anypool.QueuePool(connect, pool_size=1)
+        async with pool.connect() as first:
+            assert isinstance(driver_for(first, awaited=True), CoroutineDriver)
+        async with pool.connect() as again:
+            assert again is first
+        await pool.dispose()
+        assert first.closed
+
+    anyio.run(main)
+
+
+class Plain:
+    """A connection of a driver that nobody knows."""
+
+    def rollback(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Special(Plain):
+    """One that its users know."""
+
+
+def test_registered_drivers() -> None:
+    class SpecialDriver(DBAPIDriver):
+        pass
+
+    class Late(Special):
+        pass
+
+    assert type(driver_for(Plain(), awaited=False)) is DBAPIDriver
+    driver = SpecialDriver()
+    anypool.register_driver(Special, driver)
+    assert driver_for(Special(), awaited=False) is driver
+    assert driver_for(Late(), awaited=False) is driver
+    assert type(driver_for(Plain(), awaited=False)) is DBAPIDriver
+    other = SpecialDriver()
+    anypool.register_driver(f"{__name__.partition('.')[0]}.Plain", other)
+    assert driver_for(Plain(), awaited=False) is other
+    assert driver_for(Special(), awaited=False) is driver, "the nearest class decides"
+    with pytest.raises(ValueError, match="expected the name"):
+        anypool.register_driver("Plain", other)
+    with pytest.raises(TypeError, match="expected a class"):
+        anypool.register_driver(Plain(), other)  # type: ignore[arg-type]
+
+
+def test_no_driver_is_imported_before_it_is_needed() -> None:
+    import subprocess
+
+    code = (
+        "import sys, anypool, anypool.sync; "
+        "names = {'psycopg', 'psycopg2', 'asyncpg', 'pymysql', 'aiomysql', 'asyncmy', "
+        "'duckdb', 'aiosqlite', 'sqlite3'}; "
+        "sys.exit(repr(names & set(sys.modules)) if names & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,345 @@
+"""What every driver must do, on a real server, in both kinds of pools."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+import anypool
+
+from .conftest import Live, has_full_reset, interrupts
+from .servers import PATIENCE, MariaDB
+
+
+class Setting:
+    """A connect listener that executes a statement."""
+
+    def __init__(self, statement: str) -> None:
+        self._statement = statement
+
+    def connect(self, connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(self._statement)
+        cursor.close()
+        connection.commit()
+
+
+class AsyncSetting:
+    """The same for async drivers."""
+
+    def __init__(self, statement: str) -> None:
+        self._statement = statement
+
+    async def connect(self, connection: Any, record: object) -> None:
+        if not hasattr(connection, "cursor") or not hasattr(connection, "commit"):
+            await connection.execute(self._statement)  # asyncpg
+            return
+        async with connection.cursor() as cursor:
+            await cursor.execute(self._statement)
+        await connection.commit()
+
+
+async def _works(mode: Live, pool: Any) -> None:
+    async with mode.block(pool.connect()) as connection:
+        assert await mode.execute(pool, connection, "SELECT 1") == 1
+
+
+async def test_open_transaction(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    first = None
+    async with mode.block(pool.connect()) as connection:
+        first = await mode.session(pool, connection)
+        await mode.begin(pool, connection)
+    assert mode.server.ask(f"SELECT count(*) FROM {mode.server.table}") == 0
+    # No lock of it is left, either.
+    mode.server.ask(f"INSERT INTO {mode.server.table} VALUES (4711)")
+    async with mode.block(pool.connect()) as connection:
+        assert await mode.session(pool, connection) == first, "reset, and not replaced"
+
+
+async def test_commit_on_return(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="commit")
+    async with mode.block(pool.connect()) as connection:
+        await mode.begin(pool, connection)
+    assert mode.server.ask(f"SELECT count(*) FROM {mode.server.table}") == 1
+
+
+async def test_error_in_transaction(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    for swallow in (True, False):
+        try:
+            async with mode.block(pool.connect()) as connection:
+                first = await mode.session(pool, connection)
+                await mode.begin(pool, connection)
+                try:
+                    await mode.begin(pool, connection)  # a duplicate key
+                except Exception:
+                    if not swallow:
+                        raise
+        except Exception as error:
+            assert not swallow, error
+        async with mode.block(pool.connect()) as connection:
+            assert await mode.session(pool, connection) == first
+            count = f"SELECT count(*) FROM {mode.server.table}"
+            assert await mode.execute(pool, connection, count) == 0
+
+
+async def test_snapshot_of_a_read_is_given_up(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    count = f"SELECT count(*) FROM {mode.server.table}"
+    for expected in (0, 1, 2):
+        async with mode.block(pool.connect()) as connection:
+            assert await mode.execute(pool, connection, count) == expected
+        mode.server.ask(f"INSERT INTO {mode.server.table} VALUES ({expected})")
+
+
+async def test_nothing_is_sent_when_nothing_is_open(mode: Live) -> None:
+    # MySQL's drivers don't keep track of transactions unless autocommit is on.
+    query = "?autocommit=true" if isinstance(mode.server, MariaDB) else ""
+    pool = mode.pool(query, pool_size=1, max_overflow=0)
+    await _works(mode, pool)
+    for statements in ((), ("BEGIN", "SELECT 1", "COMMIT"), ("BEGIN", "ROLLBACK")):
+        async with mode.block(pool.connect()) as connection:
+            for statement in statements:
+                await mode.execute(pool, connection, statement)
+            sent = mode.proxy.sent
+        assert mode.proxy.sent == sent, statements
+    assert mode.proxy.connects == 1
+
+
+async def test_killed_while_idle(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()) as connection:
+        session = await mode.session(pool, connection)
+    mode.server.kill(session)
+    caught: list[Exception] = []
+    try:
+        async with mode.block(pool.connect()) as connection:
+            try:
+                await mode.execute(pool, connection, "SELECT 1")
+            except Exception as error:
+                driver = pool._pool._driver if mode.blocking else pool._driver
+                assert driver.is_disconnect(error, connection)
+                caught.append(error)
+                raise
+    except Exception as error:
+        assert caught == [error]
+    # The pool may have noticed before it handed the connection out. Now all is well.
+    await _works(mode, pool)
+
+
+async def test_killed_in_mid_query(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+
+    def kill(session: int) -> None:
+        mode.server.until(mode.server.is_asleep(session), 1)
+        mode.server.kill(session)
+
+    connection = None
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # each driver has its own
+        async with mode.block(pool.connect()) as connection:
+            session = await mode.session(pool, connection)
+            killer = threading.Thread(target=kill, args=(session,))
+            killer.start()
+            try:
+                await mode.execute(pool, connection, mode.server.sleep)
+            finally:
+                killer.join(PATIENCE)
+    driver = pool._pool._driver if mode.blocking else pool._driver
+    assert driver.is_disconnect(caught.value, connection)
+    async with mode.block(pool.connect()) as connection:
+        elsewhere = ConnectionResetError("by some other server")
+        assert not driver.is_disconnect(elsewhere, connection)
+    await _works(mode, pool)
+
+
+@interrupts
+async def test_cancelled_in_mid_query(mode: Live) -> None:
+    if mode.blocking:
+        pytest.skip("threads can't be cancelled")
+    if not mode.coroutines and "interrupt" not in inspect.getsource(anypool.Pool.call):
+        pytest.skip("needs core: call() interrupts what its cancelled caller waits for")
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    sessions: list[int] = []
+    start = 0.0
+
+    async def sleep() -> None:
+        async with pool.connect() as connection:
+            sessions.append(await mode.session(pool, connection))
+            await mode.execute(pool, connection, mode.server.sleep)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sleep)
+        with anyio.fail_after(PATIENCE):
+            while not sessions or not mode.server.ask(mode.server.is_asleep(sessions[0])):
+                await anyio.sleep(0.005)
+        start = time.monotonic()
+        tasks.cancel_scope.cancel()
+    # In the middle of nothing, the next caller finds a connection that answers.
+    async with pool.connect() as connection:
+        for number in (1, 2, 3):
+            assert await mode.execute(pool, connection, f"SELECT {number}") == number
+    assert time.monotonic() - start < 4
+
+
+@has_full_reset
+async def test_full_reset(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="full")
+    for change, question in mode.server.session:
+        async with mode.block(pool.connect()) as connection:
+            before = await mode.execute(pool, connection, question)
+            await mode.execute(pool, connection, change)
+            if mode.server.dialect == "postgresql" and mode.driver != "asyncpg":
+                # So that a rollback alone would not do.
+                await mode.execute(pool, connection, "COMMIT")
+            assert await mode.execute(pool, connection, question) != before, change
+        async with mode.block(pool.connect()) as connection:
+            assert await mode.execute(pool, connection, question) == before, change
+    assert mode.proxy.connects == 1, "the session was reset, and not replaced"
+
+
+@has_full_reset
+async def test_full_reset_keeps_what_the_listener_set(mode: Live) -> None:
+    settings = {
+        "postgresql": ("SET application_name = 'mine'", "SHOW application_name"),
+        "mysql": ("SET @mine = 'mine'", "SELECT @mine"),
+    }
+    change, question = settings[mode.server.dialect]
+
+    listener = AsyncSetting(change) if mode.coroutines else Setting(change)
+    pool = mode.pool(
+        pool_size=1, max_overflow=0, reset_on_return="full", listeners=[listener]
+    )
+    for _ in range(3):
+        async with mode.block(pool.connect()) as connection:
+            assert await mode.execute(pool, connection, question) == "mine"
+            await mode.execute(pool, connection, change.replace("= 'mine'", "= 'yours'"))
+            assert await mode.execute(pool, connection, "SELECT 1") == 1
+
+
+async def test_repeated_statements_after_full_reset(mode: Live) -> None:
+    """A driver's own cache of prepared statements must not outlive them."""
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()) as connection:
+        driver = pool._pool._driver if mode.blocking else pool._driver
+        for _ in range(3):
+            for _ in range(10):
+                assert await mode.execute(pool, connection, "SELECT 42") == 42
+            await mode.go(pool.call(driver.reset, connection, "full"))
+
+
+async def test_ping(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()) as connection:
+        driver = pool._pool._driver if mode.blocking else pool._driver
+        before = driver.needs_reset(connection)
+        sent = mode.proxy.sent
+        await mode.go(pool.call(driver.ping, connection))
+        assert mode.proxy.sent > sent
+        assert driver.needs_reset(connection) == before
+        assert driver.is_open(connection)
+        mode.proxy.cut()
+        with pytest.raises(Exception):  # noqa: B017, PT011  # each driver has its own
+            await mode.go(pool.call(driver.ping, connection))
+
+
+async def test_closed_by_its_user(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()) as connection:
+        await mode.go(pool.call(connection.close))
+    await _works(mode, pool)
+
+
+async def test_terminated(mode: Live) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()) as connection:
+        session = await mode.session(pool, connection)
+        driver = pool._pool._driver if mode.blocking else pool._driver
+        assert driver.terminate(connection)
+        table = "pg_stat_activity WHERE pid"
+        if isinstance(mode.server, MariaDB):
+            table = "information_schema.processlist WHERE id"
+        await mode.until(
+            lambda: not mode.server.ask(f"SELECT count(*) FROM {table} = {session}")
+        )
+        await mode.until(lambda: not driver.is_open(connection))
+        assert driver.needs_reset(connection)
+        assert driver.terminate(connection), "once more does no harm"
+    await _works(mode, pool)
+
+
+async def test_server_gone_and_back(mode: Live) -> None:
+    pool = mode.pool(pool_size=2, max_overflow=0)
+    await _works(mode, pool)
+    mode.proxy.refuse()
+    for _ in range(3):
+        with pytest.raises(Exception):  # noqa: B017, PT011  # each driver has its own
+            await _works(mode, pool)
+    mode.proxy.resume()
+    await _works(mode, pool)
+    assert pool.checkedout() == 0
+
+
+async def test_connect_that_hangs(mode: Live) -> None:
+    # What runs in a thread can't be stopped by the pool; the drivers have limits of their
+    # own for that. psycopg takes two seconds at least.
+    limits = {"asyncpg": "", "pymysql": "?connect_timeout=2&read_timeout=2"}
+    limit = limits.get(mode.driver, "?connect_timeout=2")
+    pool = mode.pool(limit, pool_size=1, max_overflow=0, timeout=0.3)
+    mode.proxy.stall()
+    start = time.monotonic()
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # the pool's, or the driver's
+        await _works(mode, pool)
+    assert time.monotonic() - start < 4
+    if not mode.blocking or mode.driver == "asyncpg":
+        assert isinstance(caught.value, anypool.PoolTimeoutError)
+        assert time.monotonic() - start < 2
+    mode.proxy.cut()
+    mode.proxy.resume()
+    await mode.until(lambda: pool.checkedout() == 0)
+    await _works(mode, pool)
+
+
+async def test_wrong_password_is_not_shown(
+    mode: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "anypool")
+    server = mode.server
+    dsn = (
+        f"{server.dialect}+{mode.driver}://anypool_nobody:SECRET%40word@{server.host}:"
+        f"{mode.proxy.port}/anypool_nowhere"
+    )
+    pool = mode.pools.create_pool(dsn, echo="debug")
+    mode.made.append(pool)
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # each driver has its own
+        await _works(mode, pool)
+    assert not isinstance(caught.value, anypool.PoolError)
+    shown = [repr(pool), pool.status(), repr(caught.value), str(caught.value), caplog.text]
+    assert not any("SECRET" in text for text in shown)
+    assert "Error on connect" in caplog.text
+
+
+async def test_unread_rows(mode: Live) -> None:
+    if mode.driver not in ("pymysql", "aiomysql", "asyncmy"):
+        pytest.skip("only MySQL's unbuffered cursors leave rows on the wire")
+    pool = mode.pool("?autocommit=true", pool_size=1, max_overflow=0)
+    cursors = __import__(f"{mode.driver}.cursors").cursors
+
+    def leave(connection: Any) -> None:
+        connection.cursor(cursors.SSCursor).execute("SELECT 1 UNION SELECT 2")
+
+    async def leave_async(connection: Any) -> None:
+        cursor = connection.cursor(cursors.SSCursor)
+        cursor = await cursor if hasattr(cursor, "__await__") else cursor
+        await cursor.execute("SELECT 1 UNION SELECT 2")
+
+    async with mode.block(pool.connect()) as connection:
+        await mode.go(pool.call(leave_async if mode.coroutines else leave, connection))
+    async with mode.block(pool.connect()) as connection:
+        assert await mode.execute(pool, connection, "SELECT 3") == 3
