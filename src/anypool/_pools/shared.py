@@ -65,13 +65,21 @@ class SharedSlots(Pool[ConnT]):
     async def _checkin(
         self, record: ConnectionRecord[ConnT], hurried: bool = False, quiet: bool = False
     ) -> None:
-        await self._alone(record, self._checkin_alone, record, hurried, quiet)
+        begun = False
+        checkin = super()._checkin
 
-    async def _checkin_alone(
-        self, record: ConnectionRecord[ConnT], hurried: bool, quiet: bool
-    ) -> None:
-        # While others have the connection, nothing of theirs may be interrupted.
-        await super()._checkin(record, hurried and record._users == 1, quiet)
+        async def work() -> None:
+            nonlocal begun
+            begun = True
+            # While others have the connection, nothing of theirs may be interrupted.
+            await checkin(record, hurried and record._users == 1, quiet)
+
+        try:
+            await self._alone(record, work)
+        except BaseException:
+            if not begun and record._on_lost is not None:  # cancelled while it waited
+                self._drop(record)
+            raise
 
     async def _invalidate_alone(
         self, record: ConnectionRecord[ConnT], error: BaseException | None

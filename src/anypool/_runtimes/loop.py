@@ -137,7 +137,7 @@ class AnyioRuntime:
         await self._home.wait(gate, timeout)
 
     def mutex(self) -> anyio.Lock:
-        return anyio.Lock()
+        return anyio.Lock(fast_acquire=True)
 
     async def open(
         self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
