@@ -7,7 +7,7 @@ DEMO_VENV = .venv-demo
 # Interpreters for `make test-all`: those on PATH, and those that pyenv has.
 INTERPRETERS = $(sort $(foreach v,3.11 3.12 3.13 3.14,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python$(v)) $(shell command -v python$(v) 2>/dev/null))))
 
-.PHONY: demo test test-all lint types bench docs clean
+.PHONY: demo test test-all lint types bench clean
 
 demo: $(DEMO_VENV)/.ready  ## The main job on an embedded SQLite; options in DEMO="--seconds 10 ..."
 	$(DEMO_VENV)/bin/python -m anypool demo $(DEMO)
@@ -30,6 +30,9 @@ types: $(VENV)/.ready  ## Both type checkers, and how complete the public types 
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes anypool
+
+bench: $(VENV)/.ready  ## Us beside the peers; options in BENCH="--quick ..."
+	$(BIN)/python -m benchmarks $(BENCH)
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -36,7 +36,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {
         name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames
     }
-    arguments["mode"].run(lambda: pyfuncitem.obj(**arguments))
+    mode: Any = arguments["mode"]
+    mode.run(lambda: pyfuncitem.obj(**arguments))
     # What a test left behind is found now, and not in the middle of the next one.
     gc.collect()
     return True

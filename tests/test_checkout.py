@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 import anypool
@@ -142,13 +145,14 @@ async def test_closed_leases_say_so(mode: Mode) -> None:
     pool = mode.pool()
     lease = await mode.go(pool.connect())
     await mode.go(lease.close())
-    for use in (
+    uses: tuple[Callable[[], Any], ...] = (
         lambda: lease.connection,
         lambda: lease.info,
         lambda: lease.execute,
         lambda: lease.cursor(),
         lambda: lease.invalidate(),
-    ):
+    )
+    for use in uses:
         with pytest.raises(anypool.InvalidRequestError, match="This connection is closed"):
             await mode.go(use())
     assert not lease.is_valid

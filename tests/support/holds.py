@@ -7,6 +7,9 @@ from typing import Any
 
 import anyio
 
+from anypool._drivers.coroutine import CoroutineDriver
+from anypool._drivers.dbapi import DBAPIDriver
+
 from .fakes import AsyncFakeConnection, FakeConnection
 from .modes import PATIENCE, Mode
 
@@ -154,3 +157,18 @@ def overlaps(mode: Mode) -> list[str]:
 def waiting(pool: Any) -> int:
     """Return how many callers are in a QueuePool's queue."""
     return len(getattr(pool, "async_pool", pool)._waiters)
+
+
+class _Interruptible(CoroutineDriver):
+    async def interrupt(self, connection: Any, /) -> None:
+        pass
+
+
+class _BlockingInterruptible(DBAPIDriver):
+    def interrupt(self, connection: Any, /) -> None:
+        pass
+
+
+def interruptible(mode: Mode) -> Any:
+    """Return a driver whose connections can be reset after an interrupted statement."""
+    return _Interruptible() if mode.world.coroutine else _BlockingInterruptible()

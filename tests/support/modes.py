@@ -125,7 +125,11 @@ class Mode:
                 threads.join()
         else:
             async with anyio.create_task_group() as tasks:
-                yield lambda function, *args: tasks.start_soon(function, *args)
+
+                def start(function: Callable[..., Any], *args: Any) -> None:
+                    tasks.start_soon(function, *args)
+
+                yield start
 
 
 class ThreadEvent:

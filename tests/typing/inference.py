@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, assert_type
 
 import aiosqlite
-from typing_extensions import assert_type
 
 import anypool
 from anypool import sync

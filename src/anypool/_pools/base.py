@@ -25,6 +25,7 @@ from .._core.log import PoolLog
 from .._core.options import PoolOptions, check_creator, check_options, check_timeout
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
+from .._drivers.dbapi import DBAPIDriver
 from .._runtimes.loop import AnyioRuntime
 from .._runtimes.thread import ThreadRuntime
 from .checkouts import POOL_DEFAULT, Checkouts
@@ -173,10 +174,28 @@ class Pool(Checkouts[ConnT]):
         if in_thread and not self._runtime.blocking:
             # A thread that uses a connection can't be stopped; nobody else may have that
             # connection before it is done.
-            await Job(self._runtime, work()).run(to_the_end=True)
+            caller = self._caller()
+            job = Job(self._runtime, work())
+            await job.run(interrupt=lambda: self._interrupt(caller))
         else:
             await work()
         return results[0]
+
+    async def _interrupt(self, caller: Caller) -> None:
+        """Stop what a caller's connections are doing in worker threads."""
+        for ref, record in list(self._out.items()):
+            lease = ref()
+            connection = record.connection
+            if lease is None or lease._caller != caller or connection is None:
+                continue
+            driver = record._driver
+            try:
+                await self._runtime.call(driver.blocking, driver.interrupt, connection)
+            except Exception:
+                # Drivers that hang up on the server do so from any thread. Of a generic
+                # one it is not known whether it survives that: it is waited for.
+                if type(driver).terminate is not DBAPIDriver.terminate:
+                    await self._runtime.call(driver.blocking, driver.terminate, connection)
 
     def add_listener(self, listener: Listener[ConnT, PooledConnection[ConnT]]) -> None:
         """Have `listener` told of this pool's connects, checkouts and checkins from now on.

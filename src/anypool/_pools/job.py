@@ -29,17 +29,22 @@ class Job:
         self._gate = runtime.gate()
         self._error: BaseException | None = None
 
-    async def run(self, *, to_the_end: bool = False) -> None:
+    async def run(
+        self, *, interrupt: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
         """Wait for the work; raises what it raised.
 
         Args:
-            to_the_end: stay until it is done even if cancelled; that is then raised.
+            interrupt: stay until the work is done even if cancelled, which is then raised;
+                and call this, to have it done soon.
         """
         self._runtime.spawn(self._run())
         try:
             await self._runtime.wait(self._gate, None)
         except BaseException:
-            while to_the_end and not self.done:
+            if interrupt is not None and not self.done:
+                self._runtime.spawn(interrupt())
+            while interrupt is not None and not self.done:
                 # More than one native cancellation may come; asyncio's break any shield.
                 with suppress(anyio.get_cancelled_exc_class()), CancelScope(shield=True):
                     await self._runtime.wait(self._gate, None)

@@ -1,0 +1,1 @@
+"""How fast anypool is, measured beside the pools that people use today."""
