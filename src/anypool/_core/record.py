@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -78,6 +79,10 @@ class ConnectionRecord(Generic[ConnT]):
         on_lost = getattr(self, "_on_lost", None)  # it may be half built
         if on_lost is not None:
             on_lost(self)
+        elif getattr(self, "connection", None) is not None:
+            # Detached or taken out to be closed, and lost on the way.
+            with suppress(Exception):
+                self._driver.terminate(cast("ConnT", self.connection))
 
     def _label(self) -> str:
         """Name the connection for a log line: its class and number, never its repr.

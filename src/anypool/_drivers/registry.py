@@ -75,7 +75,7 @@ def driver_for(connection: object, *, awaited: bool) -> Driver[Any]:
     if awaited or has_coroutine_methods(connection):
         return _coroutine_driver
     if hasattr(connection, "rollback") or hasattr(connection, "cursor"):
-        return _dbapi_driver
+        return generic_driver
     return _closing_driver
 
 
@@ -91,4 +91,4 @@ def _driver_of(connection_class: type) -> Driver[Any] | None:
 
 _closing_driver = ClosingDriver()
 _coroutine_driver = CoroutineDriver()
-_dbapi_driver = DBAPIDriver()
+generic_driver = DBAPIDriver()

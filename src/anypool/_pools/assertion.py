@@ -51,14 +51,15 @@ class AssertionPool(Pool[ConnT]):
         self._out[lease._ref], self._idle = self._idle, None
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
-        kept = record._epoch == self._epoch
+        kept = record._epoch == self._epoch and self._idle is None
         if kept:
             self._idle = record
         return kept
 
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
+        if self._idle is None:
+            self._idle = self._new_record()
         super()._forget(record)
-        self._idle = self._new_record()
 
     def _is_idle(self, record: ConnectionRecord[ConnT]) -> bool:
         return record is self._idle

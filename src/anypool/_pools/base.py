@@ -243,7 +243,9 @@ class Pool(Checkouts[ConnT]):
     def _after_fork(self) -> None:
         """In a forked child: leave everything to the parent, whose sockets they are."""
         # Kept for ever: a driver's own finalizer might say goodbye on the shared socket.
-        _graveyard.extend(list(self._records()))
+        for record in self._records():
+            _graveyard.append(record.connection)
+            record.connection = None
         self._abandon_books()
         self._runtime.after_fork()
 
@@ -270,7 +272,7 @@ class Pool(Checkouts[ConnT]):
 
 
 _all_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
-_graveyard: list[ConnectionRecord[Any]] = []
+_graveyard: list[Any] = []
 
 
 def _after_fork_in_child() -> None:

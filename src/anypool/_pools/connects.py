@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -173,9 +174,22 @@ class Connects(Slots[ConnT]):
 
     async def _close_slot(self, record: ConnectionRecord[ConnT]) -> None:
         """Close an idle slot's connection for good."""
-        if record.connection is not None:
-            await self._complete(record, self._close(record))
-        self._decide(self._forget, record)
+        try:
+            if record.connection is not None:
+                await self._complete(record, self._close(record))
+        finally:
+            self._decide(self._forget, record)
+
+    async def _close_slots(self, records: Iterable[ConnectionRecord[ConnT]]) -> None:
+        """Close several; if the caller leaves, the rest goes on beside it."""
+        left = deque(records)
+        try:
+            while left:
+                await self._close_slot(left.popleft())
+        except BaseException:
+            for record in left:
+                self._spawn(self._close_slot(record))
+            raise
 
     def _put_back(self, record: ConnectionRecord[ConnT]) -> None:
         """Return a slot that has no connection, or a clean one."""

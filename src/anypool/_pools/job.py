@@ -26,6 +26,8 @@ class Job:
         self.afterwards: Callable[[Job], object] | None = None
         self._runtime = runtime
         self._work = work
+        self._begun = False
+        self._left = False
         self._gate = runtime.gate()
         self._error: BaseException | None = None
 
@@ -38,21 +40,36 @@ class Job:
             interrupt: stay until the work is done even if cancelled, which is then raised;
                 and call this, to have it done soon.
         """
-        self._runtime.spawn(self._run())
+        self._runtime.spawn(self._run(), self._ended)
         try:
             await self._runtime.wait(self._gate, None)
+            if not self._begun:
+                await self._runtime.complete(self._work)
         except BaseException:
+            self._left = True
             if interrupt is not None and not self.done:
                 self._runtime.spawn(interrupt())
             while interrupt is not None and not self.done:
                 # More than one native cancellation may come; asyncio's break any shield.
                 with suppress(anyio.get_cancelled_exc_class()), CancelScope(shield=True):
                     await self._runtime.wait(self._gate, None)
+            if self.done and not self._begun:
+                self._work.close()
             raise
         if self._error is not None:
             raise self._error
 
+    def _ended(self) -> None:
+        # asyncio.run cancels all tasks in the end, this one included; a task that is
+        # cancelled before its first step never gets to its own code.
+        if not self._begun and not self.done:
+            self.done = True
+            self._gate.release()
+            if self._left:
+                self._work.close()
+
     async def _run(self) -> None:
+        self._begun = True
         try:
             await self._work
         except anyio.get_cancelled_exc_class() as error:

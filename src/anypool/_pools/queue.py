@@ -125,9 +125,7 @@ class QueuePool(Pool[ConnT]):
         )
 
     async def dispose(self) -> None:
-        idle = self._decide(self._empty)
-        for record in idle:
-            await self._close_slot(record)
+        await self._close_slots(self._decide(self._empty))
         self._log.info("Pool disposed. %s", self.status())
 
     def _empty(self) -> list[ConnectionRecord[ConnT]]:
@@ -352,7 +350,7 @@ class QueuePool(Pool[ConnT]):
         except IndexError:
             if self._total >= self._capacity:
                 return None
-        record: ConnectionRecord[ConnT] = ConnectionRecord(self._epoch, None)
+        record = self._uncounted_record()
         # On one line: from here on the record counts, and if it is lost, it tells.
         record._on_lost, self._total = self._on_lost, self._total + 1
         self._weigh()

@@ -76,8 +76,7 @@ class SingletonTaskPool(SharedSlots[ConnT]):
         return len(self._conns)
 
     async def dispose(self) -> None:
-        for record in self._decide(self._take, None):
-            await self._close_slot(record)
+        await self._close_slots(self._decide(self._take, None))
         self._log.info("Pool disposed. %s", self.status())
 
     async def dispose_local(self) -> None:
@@ -85,8 +84,7 @@ class SingletonTaskPool(SharedSlots[ConnT]):
         await self._dispose_caller(self._runtime.caller())
 
     async def _dispose_caller(self, caller: Any) -> None:
-        for record in self._decide(self._take, caller):
-            await self._close_slot(record)
+        await self._close_slots(self._decide(self._take, caller))
 
     def _take(self, caller: Any) -> list[ConnectionRecord[ConnT]]:
         """Take a caller's slot, or all, out of the pool; return those not in use."""

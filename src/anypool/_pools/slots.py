@@ -20,6 +20,7 @@ from .._core.log import PoolLog
 from .._core.options import ResetMode
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
+from .._drivers.registry import generic_driver
 from .finalizers import run_first_step
 
 if TYPE_CHECKING:
@@ -122,7 +123,15 @@ class Slots(Generic[ConnT]):
         """Take a lease's waiter out of the queue; it is given nothing from now on."""
 
     def _new_record(self) -> ConnectionRecord[ConnT]:
-        return ConnectionRecord(self._epoch, self._on_lost)
+        record = self._uncounted_record()
+        record._on_lost = self._on_lost
+        return record
+
+    def _uncounted_record(self) -> ConnectionRecord[ConnT]:
+        record: ConnectionRecord[ConnT] = ConnectionRecord(self._epoch, None)
+        # A guess, for the moment between a connect and the look at what it brought.
+        record._driver = self._driver or generic_driver
+        return record
 
     def _decide(self, decision: Callable[..., T], *args: Any) -> T:
         """Call one of the plain decisions with the books locked.

@@ -69,12 +69,16 @@ class AsyncioHome:
             return False
         return True
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+    def spawn(
+        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+    ) -> bool:
         if self._loop.is_closed():
             return False
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if done is not None:
+            task.add_done_callback(lambda _: done())
         return True
 
     def leave(self) -> None:

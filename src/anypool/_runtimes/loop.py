@@ -44,7 +44,9 @@ class Home(Protocol):
     def alive(self) -> bool: ...
     async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None: ...
     def post(self, callback: Callable[[], object]) -> bool: ...
-    def spawn(self, work: Coroutine[Any, Any, None]) -> bool: ...
+    def spawn(
+        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+    ) -> bool: ...
     def leave(self) -> None:
         """The pool is gone, or goes elsewhere."""
         ...
@@ -191,8 +193,10 @@ class AnyioRuntime:
     def post(self, callback: Callable[[], object]) -> bool:
         return self._home is not None and self._home.post(callback)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
-        return self._home is not None and self._home.spawn(work)
+    def spawn(
+        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+    ) -> bool:
+        return self._home is not None and self._home.spawn(work, done)
 
 
 class _Delivery:

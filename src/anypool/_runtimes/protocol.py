@@ -92,6 +92,13 @@ class Runtime(Protocol):
         """
         ...
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Where the pool lives: run `work` beside the callers; False if that is gone."""
+    def spawn(
+        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+    ) -> bool:
+        """Where the pool lives: run `work` beside the callers; False if that is gone.
+
+        Args:
+            work: what to run.
+            done: called when it has ended, even if it was cancelled before it began.
+        """
         ...

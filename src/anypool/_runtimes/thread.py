@@ -95,8 +95,12 @@ class ThreadRuntime:
         callback()
         return True
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+    def spawn(
+        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+    ) -> bool:
         run(work)
+        if done is not None:
+            done()
         return True
 
 

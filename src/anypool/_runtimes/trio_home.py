@@ -53,10 +53,12 @@ class TrioHome:
             return False
         return True
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+    def spawn(
+        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+    ) -> bool:
         if not self.alive():
             return False
-        trio.lowlevel.spawn_system_task(_await, work)
+        trio.lowlevel.spawn_system_task(_await, work, done)
         return True
 
     def leave(self) -> None:
@@ -73,8 +75,14 @@ async def _end_of_run(
             await on_end()
 
 
-async def _await(work: Coroutine[Any, Any, None]) -> None:
-    await work
+async def _await(
+    work: Coroutine[Any, Any, None], done: Callable[[], object] | None
+) -> None:
+    try:
+        await work
+    finally:
+        if done is not None:
+            done()
 
 
 def _nothing() -> None:

@@ -19,7 +19,7 @@ import anyio.from_thread
 from anyio.from_thread import BlockingPortal
 from typing_extensions import TypeVar
 
-from .._core.errors import InvalidRequestError
+from .._core.errors import InvalidRequestError, PoolClosedError
 
 if TYPE_CHECKING:
     from .._pools.base import Pool
@@ -63,7 +63,8 @@ class LoopThread:
         if self._pid != os.getpid():
             # Forked: the thread has stayed with the parent.
             self._start()
-        assert self._portal is not None
+        if self._portal is None:
+            raise PoolClosedError("the pool's event loop has ended with the main thread")
         future = self._portal.start_task_soon(_outcome, function, args)
         try:
             result, error = future.result()
@@ -79,7 +80,7 @@ class LoopThread:
         portal, self._portal = self._portal, None
         if portal is not None and self._pid == os.getpid():
             try:
-                portal.start_task_soon(portal.stop)
+                portal.start_task_soon(portal.stop, True)
             except RuntimeError:
                 return  # it has ended already
 
@@ -125,7 +126,17 @@ def _watch_for_exit(pid: int) -> None:
 
 def _stop_after_main_thread() -> None:
     threading.main_thread().join()
+    for thread in threading.enumerate():
+        if not thread.daemon and not _is_drivers_own(thread):
+            thread.join()
     _stop_all(wait=0)
+
+
+def _is_drivers_own(thread: threading.Thread) -> bool:
+    """Tell whether it is an aiosqlite connection's thread, which waits for us."""
+    return "_connection_worker_thread" in thread.name or (
+        type(thread).__module__.partition(".")[0] == "aiosqlite"
+    )
 
 
 def _stop_all(wait: float) -> None:
