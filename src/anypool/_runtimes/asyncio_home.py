@@ -6,11 +6,14 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from threading import get_ident
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
 from .._core.waiter import Caller
+
+END_TIMEOUT: Final = 5.0
+"""Seconds that a loop that shuts down is held up for what is still being returned."""
 
 
 class AsyncioHome:
@@ -29,7 +32,7 @@ class AsyncioHome:
         # (loop.shutdown_asyncgens, which asyncio.run calls). One that waits for nothing
         # else is told of the end while connections can still be closed in an orderly way.
         self._elsewhere = elsewhere
-        self._watch: AsyncGenerator[None, None] | None = _end_of_loop(on_end)
+        self._watch: AsyncGenerator[None, None] | None = _end_of_loop(self._tasks, on_end)
         _take_first_step(self._watch)
 
     def caller(self) -> Caller:
@@ -86,11 +89,16 @@ class AsyncioHome:
 
 
 async def _end_of_loop(
+    tasks: set[asyncio.Task[None]],
     on_end: Callable[[], Coroutine[Any, Any, None]],
 ) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
+        # What was begun beside the callers comes first: it may hold connections.
+        await asyncio.sleep(0)
+        if tasks:
+            await asyncio.wait(set(tasks), timeout=END_TIMEOUT)
         await on_end()
 
 

@@ -80,7 +80,7 @@ class LoopThread:
         portal, self._portal = self._portal, None
         if portal is not None and self._pid == os.getpid():
             try:
-                portal.start_task_soon(portal.stop, True)
+                portal.start_task_soon(portal.stop)
             except RuntimeError:
                 return  # it has ended already
 
@@ -121,7 +121,7 @@ def _watch_for_exit(pid: int) -> None:
     threading.Thread(
         target=_stop_after_main_thread, daemon=True, name="anypool exit"
     ).start()
-    atexit.register(_stop_all, wait=5.0)
+    atexit.register(_stop_all, wait=1.0)
 
 
 def _stop_after_main_thread() -> None:
