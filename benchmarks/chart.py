@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
 from .cases import contended, threads, uncontended
-from .peers.registry import FLOOR
+from .peers.registry import FAIR, FLOOR
 from .result import Result, Row
 
 PANELS = (
@@ -18,7 +18,7 @@ PANELS = (
 
 _WIDTH, _MARGIN, _GAP = 880, 24, 40
 _PANEL = (_WIDTH - 2 * _MARGIN - _GAP) / 2
-_LABEL = 150  # for the names, left of the bars
+_LABEL = 176  # for the names, left of the bars
 _VALUE = 52  # for the figures, right of them
 _LINE = 24
 _TITLE = 40
@@ -53,6 +53,7 @@ def draw(result: Result) -> str:
         if right is not None:
             parts += _panel(_MARGIN + _PANEL + _GAP, top, *right)
         top += _TITLE + _LINE * max(len(left[1]), len(right[1]) if right else 0) + 16
+    height = top + 24
     machine = result.machine
     note = (
         f"{machine['interpreter']}, {machine['cores']} cores; "
@@ -60,8 +61,8 @@ def draw(result: Result) -> str:
     )
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top:.0f}" '
-            f'viewBox="0 0 {_WIDTH} {top:.0f}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" '
+            f'height="{height:.0f}" viewBox="0 0 {_WIDTH} {height:.0f}" role="img">',
             "<title>What a checkout and its return cost</title>",
             f"<style>{_STYLE}</style>",
             '<rect class="page" width="100%" height="100%"/>',
@@ -69,6 +70,8 @@ def draw(result: Result) -> str:
             "What a checkout and its return cost, in µs (less is better)</text>",
             f'<text class="dim" x="{_MARGIN}" y="50">{escape(note)}</text>',
             *parts,
+            f'<text class="dim" x="{_MARGIN}" y="{top + 4:.0f}">'
+            "* lets later callers overtake those who wait</text>",
             "</svg>\n",
         ]
     )
@@ -92,7 +95,7 @@ def _panel(left: float, top: float, title: str, rows: list[Row]) -> Iterator[str
         style = "ours" if row.ours else "bar"
         yield (
             f'<text x="{start - 8:.1f}" y="{middle + 4:.1f}" text-anchor="end">'
-            f"{escape(row.peer)}</text>"
+            f"{escape(_label(row))}</text>"
         )
         yield (
             f'<rect class="{style}" x="{start:.1f}" y="{middle - 8:.1f}" '
@@ -102,6 +105,11 @@ def _panel(left: float, top: float, title: str, rows: list[Row]) -> Iterator[str
             f'<text class="dim" x="{start + width + 6:.1f}" y="{middle + 4:.1f}">'
             f"{_short(row.median)}</text>"
         )
+
+
+def _label(row: Row) -> str:
+    crowded = row.case != uncontended.BLOCK
+    return f"{row.peer} *" if crowded and row.peer not in FAIR else row.peer
 
 
 def _short(number: float) -> str:

@@ -7,7 +7,22 @@ import aiosqlite
 
 import anypool
 
-TEXT = "the quick brown fox jumps over the lazy dog and the dog sleeps on".split()
+TEXT = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "the",
+    "lazy",
+    "dog",
+    "and",
+    "the",
+    "dog",
+    "sleeps",
+    "on",
+]
 
 
 class Settings:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import random
+import sys
+import threading
 import time
+import warnings
 from typing import Any
 
 import pytest
 
 import anypool
+from anypool import sync
 
+from .support.fakes import World
 from .support.holds import Holds, overlaps, waiting
-from .support.modes import Mode
+from .support.modes import PATIENCE, Mode
 
 
 async def _assert_full_capacity(mode: Mode, pool: Any, capacity: int) -> None:
@@ -186,7 +193,7 @@ async def test_dispose_during_a_return_closes_once(mode: Mode) -> None:
             await mode.until(lambda slow=slow: slow.reached)  # type: ignore[misc]
             await mode.go(pool.dispose())
             slow.release()
-        assert mode.world.open == [], kind
+        await mode.until(lambda: mode.world.open == [])
         assert overlaps(mode) == [], kind
 
 
@@ -397,8 +404,6 @@ async def test_raising_listener_loses_no_slot(
 ) -> None:
     """Trap: a raising checkin listener lost the slot for ever; a raising connect listener
     pooled a half-initialised connection, or stranded it open."""
-    if mode.name == "portal" and isinstance(error, Stop):
-        pytest.skip("anyio's portal ends on a BaseException")
     failing = True
 
     class Listener:
@@ -420,3 +425,69 @@ async def test_raising_listener_loses_no_slot(
         assert conn.number == 4
     assert mode.world.open == [conn.number]
     await _assert_full_capacity(mode, pool, 1)
+
+
+@pytest.mark.parametrize(("pool_size", "max_overflow"), [(1, 0), (2, 1), (1, 3)])
+def test_threads_at_random(pool_size: int, max_overflow: int) -> None:
+    """Many threads that return, invalidate, drop and dispose, switched at every chance:
+    nobody shares a connection, no limit is broken, nothing is lost."""
+    world = World(coroutine=False)
+    pool = sync.QueuePool(
+        world.connect,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        timeout=PATIENCE,
+        use_threadlocal=False,
+    )
+    end = time.monotonic() + 0.5
+    wrong: list[str] = []
+    most = [0]
+
+    def work(seed: int) -> None:
+        choose = random.Random(seed)
+        try:
+            while time.monotonic() < end:
+                lease = pool.connect()
+                connection = lease.connection
+                if connection.in_use or connection.closed:
+                    wrong.append(f"{connection.in_use=} {connection.closed=}")
+                connection.in_use = True
+                most[0] = max(most[0], pool.checkedout())
+                time.sleep(0)
+                connection.in_use = False
+                act = choose.random()
+                if act < 0.7:
+                    lease.close()
+                elif act < 0.8:
+                    lease.invalidate()
+                elif act < 0.9:
+                    pool.dispose()
+                    lease.close()
+                    lease.close()
+                del lease, connection
+        except BaseException as error:
+            wrong.append(repr(error))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            threads = [
+                threading.Thread(target=work, args=(n,), daemon=True) for n in range(6)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(2 * PATIENCE)
+                assert not thread.is_alive()
+            gc.collect()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert most[0] <= pool_size + max_overflow
+    assert pool.checkedout() == 0
+    assert len(world.open) <= pool_size
+    pool.dispose()
+    assert world.open == []
+    world.assert_sound()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 
 import anypool
 
-from .support.holds import Holds, overlaps, waiting
+from .support.holds import Holds, interruptible, overlaps, waiting
 from .support.modes import Mode
 
 KINDS = ["QueuePool", "Singleton", "NullPool", "StaticPool", "AssertionPool"]
@@ -22,13 +23,26 @@ class Stop(BaseException):
     """What is no Exception: stands for cancellations and interrupts."""
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+async def _checked_out_afresh(mode: Mode, pool: Any) -> Any:
+    """Check a connection out, as soon as a return that goes on without its caller is
+    over: an AssertionPool takes nobody before."""
+    for _ in range(2000):
+        try:
+            return await mode.go(pool.connect(timeout=5))
+        except AssertionError:
+            await anyio.sleep(0.002)
+    raise AssertionError("the pool never had its connection back")
+
+
 @all_kinds
 @pytest.mark.parametrize("what", ["connect", "rollback", "close"])
 async def test_base_exceptions_lose_no_slot(mode: Mode, what: str, kind: str) -> None:
     """Trap: `except Exception` missed CancelledError and its like; the slot leaked or a
     broken connection was pooled."""
-    if mode.name == "portal":
-        pytest.skip("anyio's portal ends on a BaseException")
     pool = mode.pool(kind)
     lease = await mode.go(pool.connect())
     if what == "rollback":
@@ -37,7 +51,10 @@ async def test_base_exceptions_lose_no_slot(mode: Mode, what: str, kind: str) ->
             await mode.go(lease.close())
         await mode.until(lambda: 1 not in mode.world.open)
     elif what == "close":
-        mode.world.fail[what] = Stop()
+        # Whether an interrupted close() has closed the connection can't be known: it may
+        # be closed once more.
+        once = [Stop()]
+        mode.world.on[what] = lambda: _raise(once.pop()) if once else None
         with pytest.raises(Stop):
             await mode.go(lease.invalidate())
     else:
@@ -47,6 +64,7 @@ async def test_base_exceptions_lose_no_slot(mode: Mode, what: str, kind: str) ->
             await mode.go(pool.connect())
     mode.world.fail.clear()
     await mode.settle()
+    mode.world.events.clear()
     async with mode.block(pool.connect()) as conn:
         assert conn.number == 2
     assert not hasattr(pool, "checkedout") or pool.checkedout() == 0
@@ -60,7 +78,7 @@ async def test_base_exception_in_a_block_returns_the_connection(mode: Mode) -> N
             conn.number
             raise Stop
     assert (pool.checkedin(), pool.checkedout()) == (1, 0)
-    assert mode.world.events_of(1) == ["rollback"]
+    assert mode.world.events_of(1) in (["rollback"], ["close"])
 
 
 async def test_cancelled_hand_off_loses_nothing(mode: Mode) -> None:
@@ -164,11 +182,13 @@ async def test_cancellation_in_a_scope(mode: Mode, what: str, kind: str) -> None
     assert scope.cancelled_caught
     assert outcome == []
     await mode.until(lambda: not hasattr(pool, "checkedout") or pool.checkedout() == 0)
-    async with mode.block(pool.connect(timeout=5)) as conn:
-        assert not conn.closed
+    lease = await _checked_out_afresh(mode, pool)
+    assert not lease.connection.closed
+    await lease.close()
     await mode.go(pool.dispose())
     await mode.until(lambda: mode.world.open == [])
-    assert overlaps(mode) == []
+    if kind != "StaticPool":  # whose connection several callers use at a time
+        assert overlaps(mode) == []
 
 
 @all_kinds
@@ -196,11 +216,13 @@ async def test_cancellation_of_a_task(mode: Mode, what: str, kind: str) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await mode.until(lambda: not hasattr(pool, "checkedout") or pool.checkedout() == 0)
-    async with mode.block(pool.connect(timeout=5)) as conn:
-        assert not conn.closed
+    lease = await _checked_out_afresh(mode, pool)
+    assert not lease.connection.closed
+    await lease.close()
     await mode.go(pool.dispose())
     await mode.until(lambda: mode.world.open == [])
-    assert overlaps(mode) == []
+    if kind != "StaticPool":  # whose connection several callers use at a time
+        assert overlaps(mode) == []
 
 
 async def test_return_of_a_cancelled_caller_is_bounded(
@@ -211,7 +233,9 @@ async def test_return_of_a_cancelled_caller_is_bounded(
         pytest.skip("a thread can't be cut short")
     monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.05)
     holds = Holds(mode)
-    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    pool = mode.pool(
+        creator=holds.connect, pool_size=1, max_overflow=0, driver=interruptible(mode)
+    )
     slow = holds.on("rollback")
     with anyio.fail_after(5), anyio.CancelScope() as scope:
         async with mode.block(pool.connect()):
@@ -273,10 +297,12 @@ async def test_closed_async_generator_returns_its_connection(mode: Mode) -> None
     if mode.blocking:
         pytest.skip("async generators")
     holds = Holds(mode)
-    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    pool = mode.pool(
+        creator=holds.connect, pool_size=1, max_overflow=0, driver=interruptible(mode)
+    )
     slow = holds.on("rollback")
 
-    async def dependency() -> Any:
+    async def dependency() -> AsyncGenerator[Any, None]:
         async with pool.connect() as conn:
             yield conn
 
@@ -303,7 +329,7 @@ async def test_destroyed_coroutine_returns_its_connection(mode: Mode) -> None:
     """A coroutine that is closed in the middle of a block can await nothing more."""
     if mode.blocking:
         pytest.skip("coroutines")
-    pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="rollback")
+    pool = mode.pool(pool_size=1, max_overflow=0, driver=interruptible(mode))
     mode.world.pause = 2
 
     class Once:
@@ -333,7 +359,9 @@ async def test_cancelled_statement_is_over_before_the_connection_goes_on(
     if mode.blocking:
         pytest.skip("threads can't be cancelled")
     holds = Holds(mode)
-    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    pool = mode.pool(
+        creator=holds.connect, pool_size=1, max_overflow=0, driver=interruptible(mode)
+    )
     slow = holds.on("execute")
     scope = anyio.CancelScope()
 
@@ -519,7 +547,7 @@ async def test_initialisation_is_retried_for_each_connection(mode: Mode) -> None
     async with mode.group() as start:
         for _ in range(5):
             start(use)
-    assert attempts == [c.number for c in mode.world.connections]
+    assert sorted(attempts) == [c.number for c in mode.world.connections]
 
 
 async def test_errors_have_no_misleading_context(mode: Mode) -> None:
@@ -588,8 +616,6 @@ async def test_connect_that_outlives_its_caller_is_used_or_closed(mode: Mode) ->
 async def test_terminate_that_fails_hides_nothing(mode: Mode) -> None:
     """A driver that can't even terminate a connection neither replaces the error that is
     under way nor keeps the slot."""
-    if mode.name == "portal":
-        pytest.skip("anyio's portal ends on a BaseException")
 
     class Connection:
         def rollback(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -43,8 +44,10 @@ def measure(options: Options) -> list[Row]:
         for name, module in _MODULES.items()
         if find_spec(module.partition(",")[0].partition(".")[0])
     }
+    for module in modules.values():
+        _import_time(module)
     samples: dict[str, list[float]] = {name: [] for name in modules}
-    for _ in range(options.effort.rounds):
+    for _ in range(max(2, options.effort.rounds // 2)):
         for name, module in modules.items():
             samples[name].append(_import_time(module))
     return [
@@ -68,5 +71,7 @@ def _import_time(module: str) -> float:
         check=True,
         capture_output=True,
         text=True,
+        # As installed: compiled. Without this, each import might compile all of it anew.
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""},
     )
     return float(run.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from contextlib import AsyncExitStack, ExitStack
-from time import perf_counter
 from typing import Self
 
 import anyio
@@ -15,7 +14,7 @@ import anypool
 
 from ..fakes import AsyncConnection
 from ..loops import run
-from ..measure import Contest, summarize
+from ..measure import CPU_TIME, Contest, summarize
 from ..peers import ours
 from ..peers.peer import Size
 from ..result import OURS, Row, rows
@@ -55,7 +54,7 @@ def _idle(options: Options) -> list[Row]:
             for _ in range(idle):
                 stack.enter_context(pool.unique_connection())
         pools[f"{OURS}, {idle:,} idle"] = pool
-    contest = Contest(list(pools), options.effort)
+    contest = Contest(list(pools), options.effort, clock=CPU_TIME)
     for turn in contest.turns():
         connect = pools[turn.name].connect
         with turn:
@@ -69,7 +68,7 @@ async def _async_idle(options: Options) -> list[Row]:
     pools = {}
     for idle in (FEW_IDLE, _many(options, MANY_IDLE)):
         pools[f"{OURS}, {idle:,} idle"] = await _filled(idle)
-    contest = Contest(list(pools), options.effort)
+    contest = Contest(list(pools), options.effort, clock=CPU_TIME)
     for turn in contest.turns():
         connect = pools[turn.name].connect
         with turn:
@@ -116,6 +115,7 @@ class _Queue:
     async def measure(self) -> tuple[float, float]:
         """Return the seconds that it takes to leave the queue, and to be served."""
         first = await self._pool.unique_connection()
+        leaving = handover = 0.0
         gc.collect()
         gc.disable()
         try:
@@ -124,10 +124,10 @@ class _Queue:
                     group.start_soon(self._wait)
                 await anyio.wait_all_tasks_blocked()
                 leaving = await self._leave()
-                begun = perf_counter()
+                begun = CPU_TIME()
                 await first.close()
                 await self._enough.wait()
-                handover = (perf_counter() - begun) / _SERVED
+                handover = (CPU_TIME() - begun) / _SERVED
                 for scope in self._scopes:
                     scope.cancel()
         finally:
@@ -138,12 +138,12 @@ class _Queue:
     async def _leave(self) -> float:
         """Have some leave from the middle of the queue, which is where it is hardest."""
         middle = len(self._scopes) // 2
-        begun = perf_counter()
+        begun = CPU_TIME()
         for scope in self._scopes[middle : middle + _LEAVING]:
             scope.cancel()
         for _ in range(3):
             await anyio.lowlevel.checkpoint()
-        return (perf_counter() - begun) / _LEAVING
+        return (CPU_TIME() - begun) / _LEAVING
 
     async def _wait(self) -> None:
         with anyio.CancelScope() as scope:
@@ -214,8 +214,9 @@ async def _task_bytes(number: int, *, wait: bool) -> float:
     async def check_out() -> None:
         await pool.unique_connection()
 
+    traced = _Traced()
     async with pool.connect(), anyio.create_task_group() as group:
-        with _Traced() as traced:
+        with traced:
             for _ in range(number):
                 group.start_soon(check_out if wait else anyio.sleep_forever)
             await anyio.wait_all_tasks_blocked()

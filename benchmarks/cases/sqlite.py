@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,20 +31,21 @@ def measure_blocking(options: Options) -> list[Row]:
             return sqlite3.connect(path, check_same_thread=False)
 
         pool = sync.QueuePool(connect)
-        with closing(connect()) as bare:
+        with ExitStack() as stack:
+            stack.callback(pool.dispose)
             candidates: dict[str, Connect] = {
                 OURS: pool.connect,
-                BARE: kept(bare),
+                BARE: kept(stack.enter_context(closing(connect()))),
                 NO_POOL: lambda: closing(connect()),
             }
             if find_spec("sqlalchemy"):
                 from sqlalchemy.pool import QueuePool as TheirPool
 
                 theirs = TheirPool(lambda: cast("DBAPIConnection", connect()))
+                stack.callback(theirs.dispose)
                 candidates["SQLAlchemy"] = lambda: closing(theirs.connect())
             found = contest("sqlite3, read", candidates, _read, options)
             found += contest("sqlite3, read and write", candidates, _write, options)
-        pool.dispose()
     return found
 
 

@@ -9,7 +9,7 @@ from anypool import sync
 
 from ..fakes import AsyncConnection, Connection
 from ..loops import event_loops, run
-from ..measure import Contest
+from ..measure import CPU_TIME, Contest
 from ..peers import ours
 from ..peers.peer import AsyncPeer, BlockingPeer, Size
 from ..peers.registry import async_peers, blocking_peers
@@ -51,7 +51,7 @@ def _blocking(options: Options) -> list[Row]:
 def _contest(
     case: str, candidates: Mapping[str, Callable[[int], None]], options: Options
 ) -> list[Row]:
-    contest = Contest(list(candidates), options.effort)
+    contest = Contest(list(candidates), options.effort, clock=CPU_TIME)
     for turn in contest.turns():
         with turn:
             candidates[turn.name](turn.count)
@@ -75,7 +75,7 @@ async def _async_contest(
     candidates: Mapping[str, Callable[[int], Awaitable[None]]],
     options: Options,
 ) -> list[Row]:
-    contest = Contest(list(candidates), options.effort)
+    contest = Contest(list(candidates), options.effort, clock=CPU_TIME)
     for turn in contest.turns():
         with turn:
             await candidates[turn.name](turn.count)

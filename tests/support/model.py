@@ -22,7 +22,7 @@ class ModelLease:
     slot: Slot | None
     connection: int | None
     count: int = 1
-    detached_info: dict[str, int] | None = None
+    detached_info: dict[str, int] = field(default_factory=dict)
 
     def close(self) -> None:
         """Count down; return at zero."""
@@ -90,7 +90,7 @@ class ModelLease:
         """The info of the slot, or the copy that was detached."""
         if self.connection is None:
             return "InvalidRequestError"
-        return self.slot.info if self.slot is not None else self.detached_info or {}
+        return self.slot.info if self.slot is not None else self.detached_info
 
 
 class ModelPool:
