@@ -358,12 +358,6 @@ def test_cancellation_at_every_suspension(
     style: str, kind: str, scenario: Scenario, driver: str
 ) -> None:
     """Nothing is lost, whichever await is the last."""
-    if (
-        style == "asyncio late cancel"
-        and driver == "blocking"
-        and scenario is disconnection
-    ):
-        pytest.xfail("known: a native cancellation while the old connection is closed")
     gc.freeze()  # what there is now needn't be looked at: that makes collecting quick
     try:
         with warnings.catch_warnings():

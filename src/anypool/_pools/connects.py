@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,25 @@ class Label:
 
     def __str__(self) -> str:
         return self._record._label()
+
+
+class Closing:
+    """The close of a connection, which is begun only once."""
+
+    def __init__(self, driver: Any, connection: Any) -> None:
+        self._unclaimed = [None]
+        self._close = partial(driver.close, connection)
+
+    def claim(self) -> bool:
+        """Whether nobody has begun; from now on somebody has."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+    def close(self) -> Any:
+        return self._close() if self.claim() else None
 
 
 class Connects(Slots[ConnT]):
@@ -148,10 +168,16 @@ class Connects(Slots[ConnT]):
         driver, connection = record._driver, record.connection
         assert connection is not None
         self._log.info("Closing connection %s", Label(record))
+        closing = Closing(driver, connection)
         try:
-            await self._runtime.call(driver.blocking, driver.close, connection)
+            await self._runtime.call(driver.blocking, closing.close)
         except Exception as error:
             self._log.info("Error on close: %s", type(error).__name__)
+        except BaseException:
+            if driver.blocking and not self._runtime.blocking and not closing.claim():
+                # A thread is at it, which can't be stopped: it will be closed.
+                record.connection = None
+            raise
         return None
 
     async def _tell(
