@@ -15,7 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.errors import InvalidRequestError
-from .._core.waiter import Caller
+from .._core.waiter import Caller, Gate
 from .._drivers.registry import driver_for
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Home(Protocol):
 
     def elsewhere(self) -> bool: ...
     def alive(self) -> bool: ...
-    async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None: ...
+    def gate(self) -> Gate: ...
+    async def wait(self, gate: Any, timeout: float | None) -> None: ...
     def post(self, callback: Callable[[], object]) -> bool: ...
     def spawn(
         self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
@@ -131,12 +132,13 @@ class AnyioRuntime:
     def now(self) -> float:
         return time.monotonic()
 
-    def gate(self) -> anyio.Semaphore:
-        return anyio.Semaphore(0)
-
-    async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None:
+    def gate(self) -> Gate:
         assert self._home is not None
-        await self._home.wait(gate, timeout)
+        return self._home.gate()
+
+    def wait(self, gate: Any, timeout: float | None) -> Coroutine[Any, Any, None]:
+        assert self._home is not None
+        return self._home.wait(gate, timeout)
 
     def mutex(self) -> anyio.Lock:
         return anyio.Lock(fast_acquire=True)

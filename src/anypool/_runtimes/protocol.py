@@ -42,7 +42,7 @@ class Runtime(Protocol):
         """Make a closed gate."""
         ...
 
-    async def wait(self, gate: Any, timeout: float | None) -> None:
+    def wait(self, gate: Any, timeout: float | None) -> Coroutine[Any, Any, None]:
         """Wait until the gate is released or `timeout` seconds have passed."""
         ...
 

@@ -42,6 +42,9 @@ class TrioHome:
     def alive(self) -> bool:
         return self.post(_nothing)
 
+    def gate(self) -> anyio.Semaphore:
+        return anyio.Semaphore(0)
+
     async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None:
         with trio.move_on_after(float("inf") if timeout is None else timeout):
             await gate.acquire()
