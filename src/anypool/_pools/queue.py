@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from types import CodeType
 from typing import Any, overload
@@ -89,7 +89,8 @@ class QueuePool(Pool[ConnT]):
     def _clear_books(self) -> None:
         super()._clear_books()
         self._idle: deque[ConnectionRecord[ConnT]] = deque()
-        self._waiters: deque[Waiter[ConnT]] = deque()
+        # By their leases' references, so that leaving from the middle is quick, too.
+        self._waiters: OrderedDict[Any, Waiter[ConnT]] = OrderedDict()
         self._total = 0  # slots, idle and out
 
     def _recreate_options(self) -> dict[str, Any]:
@@ -315,8 +316,10 @@ class QueuePool(Pool[ConnT]):
                 self._out[lease._ref] = record
                 return None
         waiter: Waiter[ConnT] = Waiter(lease._ref, self._runtime.gate())
-        self._waiters.append(waiter)
-        self._weigh()  # before the look at what is idle, so that no return is missed
+        self._waiters[waiter.ref] = waiter
+        # What _weigh() would say; before the look at what is idle, so that no return is
+        # missed.
+        self._simple_checkout = self._simple_checkin = False
         self._serve()
         if waiter.record is not None:
             return None
@@ -326,30 +329,37 @@ class QueuePool(Pool[ConnT]):
 
     def _serve(self) -> None:
         """Give slots to the first waiters, as long as there are both."""
-        while self._waiters:
-            if self._waiters[0].ref() is None:  # interrupted, and gone without a word
-                self._waiters.popleft()
-                continue
-            record = self._free_slot()
-            if record is None:
-                break
-            try:
-                waiter = self._waiters.popleft()
-                self._out[waiter.ref] = waiter.record = record
+        waiters = self._waiters
+        while waiters:
+            waiter = next(iter(waiters.values()))
+            if waiter.record is None and waiter.ref() is not None:
+                record = self._free_slot()
+                if record is None:
+                    break
+                try:
+                    # On one line: it is the waiter's, or it is idle.
+                    self._out[waiter.ref] = waiter.record = record
+                except BaseException:
+                    if not self._is_out(record):
+                        self._idle.appendleft(record)
+                    raise
+            # Else it was interrupted, and is gone without a word; or whoever served it
+            # was, and perhaps had no time to tell it.
+            try:  # noqa: SIM105  # suppress() takes 0.7 µs (CPython 3.11), this nothing
                 waiter.gate.release()
-            except BaseException:
-                if not self._is_out(record):
-                    self._idle.appendleft(record)
-                raise
+            except RuntimeError:  # a thread that was told already
+                pass
+            waiters.pop(waiter.ref, None)
         self._weigh()
 
     def _free_slot(self) -> ConnectionRecord[ConnT] | None:
-        try:
-            # May fail though it isn't empty here: the uncontended path takes no lock.
-            return self._idle.popleft()
-        except IndexError:
-            if self._total >= self._capacity:
-                return None
+        if self._idle:
+            try:
+                return self._idle.popleft()
+            except IndexError:
+                pass  # the uncontended path takes no lock
+        if self._total >= self._capacity:
+            return None
         record = self._uncounted_record()
         # On one line: from here on the record counts, and if it is lost, it tells.
         record._on_lost, self._total = self._on_lost, self._total + 1
@@ -357,10 +367,7 @@ class QueuePool(Pool[ConnT]):
         return record
 
     def _withdraw(self, ref: Any) -> None:
-        for waiter in self._waiters:
-            if waiter.ref is ref:
-                self._waiters.remove(waiter)
-                break
+        self._waiters.pop(ref, None)
         self._weigh()
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
