@@ -99,14 +99,13 @@ class Lease(Generic[ConnT]):
         return f"<{type(self).__name__} {state}>"
 
     def _lost_by(self, error: BaseException | None) -> bool:
-        """Tell whether this error, which leaves the block, means that the connection is
-        lost."""
+        """Tell whether the connection is lost, when this error leaves the block."""
         record = self._record
-        return (
-            isinstance(error, Exception)
-            and record is not None
-            and record.connection is not None
-            and record._driver.is_disconnect(error, record.connection)
+        if not isinstance(error, Exception) or record is None:
+            return False
+        driver, connection = record._driver, record.connection
+        return connection is not None and (
+            driver.is_disconnect(error, connection) or not driver.is_open(connection)
         )
 
     def _clear(self) -> None:

@@ -20,6 +20,9 @@ ResetMode: TypeAlias = Literal["rollback", "commit", "full"]
 """What a driver does to a connection that comes back: end the open transaction, or leave
 no trace of the session at all."""
 
+DisconnectScope: TypeAlias = Literal["connection", "pool"]
+"""What is given up after an error that means a lost connection."""
+
 Echo: TypeAlias = bool | Literal["debug"] | None
 
 
@@ -40,6 +43,9 @@ class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
     """What happens to a connection that comes back: "rollback" (the default) or "commit"
     of an open transaction, "full" to undo all that was done to the session (then the
     connect listeners run again), or None for nothing."""
+    on_disconnect: DisconnectScope
+    """What an error that means a lost connection invalidates: that "connection" (the
+    default), or all connections of the "pool" that are not newer, as after a failover."""
     driver: Driver[ConnT] | None
     """How to reset, ping and close connections. Default: chosen by their class."""
     name: str | None
@@ -69,6 +75,7 @@ BASE_DEFAULTS: dict[str, Any] = {
     "use_threadlocal": True,
     "listeners": None,
     "reset_on_return": "rollback",
+    "on_disconnect": "connection",
     "driver": None,
     "name": None,
 }
@@ -86,6 +93,7 @@ def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
     check_choice(
         "reset_on_return", merged["reset_on_return"], ("rollback", "commit", "full", None)
     )
+    check_choice("on_disconnect", merged["on_disconnect"], ("connection", "pool"))
     if merged["name"] is not None and not isinstance(merged["name"], str):
         raise TypeError(f"name: expected a string or None, not {_kind(merged['name'])}")
     return merged

@@ -59,7 +59,8 @@ class ConnectionRecord(Generic[ConnT]):
     ) -> None:
         self.connection = None
         self.info = {}
-        # The generation of the pool that this slot belongs to (see Pool.dispose).
+        # The generation of the pool that this slot belongs to: dispose() begins a new one,
+        # and with on_disconnect="pool", so does an error that means a lost connection.
         self._epoch = epoch
         # Where the slot was last checked out: resolved to a line only when asked for.
         self._code = None

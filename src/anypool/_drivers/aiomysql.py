@@ -56,4 +56,4 @@ class AiomysqlDriver(CoroutineDriver):
         self, error: BaseException, connection: aiomysql.Connection, /
     ) -> bool:
         # The errors are PyMySQL's.
-        return connection.closed or means_lost(error, connection, "pymysql")
+        return means_lost(error, connection, "pymysql", closed=connection.closed)

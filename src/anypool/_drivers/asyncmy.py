@@ -57,4 +57,4 @@ class AsyncmyDriver(CoroutineDriver):
         return bool(connection.connected)
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        return not connection.connected or means_lost(error, connection)
+        return means_lost(error, connection, closed=not connection.connected)

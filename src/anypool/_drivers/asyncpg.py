@@ -58,4 +58,4 @@ class AsyncpgDriver(CoroutineDriver):
     def is_disconnect(
         self, error: BaseException, connection: asyncpg.Connection, /
     ) -> bool:
-        return connection.is_closed() or means_lost(error, connection)
+        return means_lost(error, connection, closed=connection.is_closed())

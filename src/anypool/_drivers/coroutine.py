@@ -62,7 +62,7 @@ class CoroutineDriver:
         return True
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        if not self.is_open(connection) or means_lost(error, connection):
+        if means_lost(error, connection, closed=not self.is_open(connection)):
             return True
         # As with ClosingDriver: what is no database has no errors of its own kind.
         return not hasattr(connection, "rollback") and is_network_error(error)

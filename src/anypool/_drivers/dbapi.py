@@ -62,4 +62,4 @@ class DBAPIDriver:
         return not getattr(connection, "closed", False)
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        return not self.is_open(connection) or means_lost(error, connection)
+        return means_lost(error, connection, closed=not self.is_open(connection))

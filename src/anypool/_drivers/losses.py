@@ -12,7 +12,9 @@ _SQLSTATES = {"57P01", "57P02", "57P04", "57P05", "25P03"}
 _MYSQL_CODES = {1053, 1927, 4031, 2006, 2013, 2014, 2055, 0}
 
 
-def means_lost(error: BaseException, connection: object, *packages: str) -> bool:
+def means_lost(
+    error: BaseException, connection: object, *packages: str, closed: bool = False
+) -> bool:
     """Tell whether an error of the connection's own driver means that it is lost.
 
     Errors of other packages say nothing about this connection: the application may have
@@ -22,9 +24,14 @@ def means_lost(error: BaseException, connection: object, *packages: str) -> bool
         error: what was raised while the connection was out.
         connection: the connection.
         packages: further packages whose errors the driver raises.
+        closed: whether the connection is closed by now.
     """
+    if closed and (is_network_error(error) or _has_number(error)):
+        return True
     if _package(type(error)) not in (_package(type(connection)), *packages):
         return False
+    if closed:
+        return True
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if isinstance(state, str):
         return state in _SQLSTATES or state.startswith("08")
@@ -39,6 +46,11 @@ def is_network_error(error: BaseException | None) -> bool:
     return isinstance(error, (ConnectionError, EOFError)) or any(
         base.__name__ == "ConnectionError" for base in type(error).__mro__
     )
+
+
+def _has_number(error: BaseException) -> bool:
+    # A TimeoutError without one is no network's, but that of some scope in Python.
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _package(kind: type) -> str:

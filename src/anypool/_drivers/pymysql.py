@@ -59,4 +59,4 @@ class PyMySQLDriver(DBAPIDriver):
         return connection.open
 
     def is_disconnect(self, error: BaseException, connection: Connection, /) -> bool:
-        return not connection.open or means_lost(error, connection)
+        return means_lost(error, connection, closed=not connection.open)

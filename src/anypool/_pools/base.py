@@ -84,6 +84,7 @@ class Pool(Checkouts[ConnT]):
         self._recycle = base["recycle"]
         self._use_threadlocal: bool = base["use_threadlocal"]
         self._reset_mode = base["reset_on_return"]
+        self._lose_all = base["on_disconnect"] == "pool"
         self._log = PoolLog(type(self).__name__, base["name"], base["echo"])
         self._listeners = Listeners(base["listeners"] or ())
         self._driver = base["driver"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import TypeVar
 
+from .._core.errors import DisconnectionError
 from .._core.record import ConnectionRecord
 from .._drivers.registry import driver_for
 from .._runtimes.thread import AwaitableCreator
@@ -93,6 +94,7 @@ class Connects(Slots[ConnT]):
     async def _connect(self, record: ConnectionRecord[ConnT]) -> None:
         """Open the slot's connection and tell the connect listeners."""
         record.info.clear()
+        epoch = self._epoch  # what makes older connections stale meanwhile counts for this
         try:
             awaited = await self._runtime.open(record, self._creator, inline=self._inline)
         except Exception as error:
@@ -104,7 +106,7 @@ class Connects(Slots[ConnT]):
         self._inline = self._inline or not self._driver.blocking
         self._serial += 1
         record._driver, record._serial = self._driver, self._serial
-        record._epoch, record._opened_at = self._epoch, self._runtime.now()
+        record._epoch, record._opened_at = epoch, self._runtime.now()
         self._log.info("Created new connection %s", Label(record))
         try:
             await self._tell_connect(record)
@@ -130,7 +132,26 @@ class Connects(Slots[ConnT]):
         if record.connection is not None:
             reason = "" if error is None else f" (reason: {type(error).__name__})"
             self._log.info("Invalidate connection %s%s", Label(record), reason)
+            if self._lose_all and error is not None and self._is_disconnect(record, error):
+                self._outdate(record)
             await self._close(record)
+
+    def _is_disconnect(self, record: ConnectionRecord[ConnT], error: BaseException) -> bool:
+        assert record.connection is not None
+        return isinstance(error, DisconnectionError) or record._driver.is_disconnect(
+            error, record.connection
+        )
+
+    def _outdate(self, record: ConnectionRecord[ConnT]) -> None:
+        """Begin a new generation, unless this connection is of an older one itself."""
+        if self._decide(self._begin_generation, record._epoch):
+            self._log.info("Connections as old as %s are given up", Label(record))
+            self._tidy()
+
+    def _begin_generation(self, after: int) -> bool:
+        begun = self._epoch == after
+        self._epoch += begun
+        return begun
 
     async def _invalidate_alone(
         self, record: ConnectionRecord[ConnT], error: BaseException | None

@@ -6,6 +6,7 @@ import math
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from types import CodeType
 from typing import Any, overload
 
@@ -211,7 +212,7 @@ class QueuePool(Pool[ConnT]):
                 and (
                     self._reset_mode is None
                     or (not hurried and not record._driver.needs_reset(connection))
-                    or (self._blocking and self._reset_nowait(record, connection))
+                    or (self._blocking and self._reset_nowait(record))
                 )
             ):
                 if self._simple_checkin:
@@ -231,11 +232,10 @@ class QueuePool(Pool[ConnT]):
         """Tell whether a slot that comes back clean is for a waiter, or to be kept."""
         return self._plain_checkin and (bool(self._waiters) or len(self._idle) < self._keep)
 
-    def _reset_nowait(self, record: ConnectionRecord[ConnT], connection: ConnT) -> bool:
+    def _reset_nowait(self, record: ConnectionRecord[ConnT]) -> bool:
         """Reset a blocking driver's connection right here; False if that failed."""
-        assert self._reset_mode is not None
         try:
-            record._driver.reset(connection, self._reset_mode)
+            self._begin_reset(record)
         except Exception as error:
             self._spawn(self._invalidate_record(record, error))
             return False
@@ -258,7 +258,7 @@ class QueuePool(Pool[ConnT]):
         # which costs 2.7 µs. If a cancellation strikes, the reset is made once more in its
         # shelter, as for any connection that was left in the middle of a statement.
         try:
-            reset = record._driver.reset(connection, self._reset_mode)
+            reset = self._begin_reset(record)
             if reset is not None:
                 await reset
         except Exception as error:
@@ -293,9 +293,13 @@ class QueuePool(Pool[ConnT]):
 
     def _surplus(self) -> list[ConnectionRecord[ConnT]]:
         self._serve()
-        surplus = [record for record in self._idle if record._epoch != self._epoch]
-        for record in surplus:
-            self._idle.remove(record)
+        surplus = []
+        for record in list(self._idle):
+            if record._epoch != self._epoch:
+                # The uncontended path, which takes no lock, may be quicker.
+                with suppress(ValueError):
+                    self._idle.remove(record)
+                    surplus.append(record)
         while len(self._idle) > self._keep:
             surplus.append(self._idle.pop())
         return surplus

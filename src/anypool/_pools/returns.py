@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import TypeVar
 
 from .._core.record import ConnectionRecord
+from .._drivers.protocol import CannotReset
 from .connects import Connects, Label
 from .finalizers import terminate
 
@@ -101,14 +102,22 @@ class Returns(Connects[ConnT]):
                 await self._runtime.call(driver.blocking, driver.interrupt, connection)
             full = self._reset_mode == "full"
             if hurried or full or driver.needs_reset(connection):
-                await self._runtime.call(
-                    driver.blocking, driver.reset, connection, self._reset_mode
-                )
+                await self._runtime.call(driver.blocking, self._begin_reset, record)
             if full:
                 # What the application's own listeners set is gone as well.
                 await self._tell_connect(record)
         except Exception as error:
             await self._invalidate_record(record, error)
+
+    def _begin_reset(self, record: ConnectionRecord[ConnT]) -> Any:
+        """Call the driver's reset, where there is still something to reset."""
+        connection, mode = record.connection, self._reset_mode
+        assert connection is not None
+        assert mode is not None
+        if not record._driver.is_open(connection):
+            # Closed by its user, or with a cancelled statement: no news of the server.
+            raise CannotReset
+        return record._driver.reset(connection, mode)
 
     async def _return(self, record: ConnectionRecord[ConnT], hurried: bool = False) -> None:
         """Return a slot whose lease is over, in spite of a cancellation."""

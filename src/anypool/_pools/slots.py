@@ -49,6 +49,7 @@ class Slots(Generic[ConnT]):
         "_inline",
         "_listeners",
         "_log",
+        "_lose_all",
         "_on_drop",
         "_on_lost",
         "_options",
@@ -72,6 +73,7 @@ class Slots(Generic[ConnT]):
     _inline: bool
     _listeners: Listeners[ConnT, Any]
     _log: PoolLog
+    _lose_all: bool
     _on_drop: Callable[[ref[Any]], None]
     _on_lost: Callable[[ConnectionRecord[ConnT]], None]
     _options: dict[str, Any]

@@ -1,0 +1,178 @@
+"""Errors that mean a lost connection, and what goes with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+import anypool
+
+from .support.modes import Mode
+
+
+class Gone(ConnectionError):
+    """What the driver of the fakes raises when the server is gone."""
+
+
+async def _fail(mode: Mode, pool: Any, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        async with mode.block(pool.connect()):
+            raise error
+
+
+async def _number(mode: Mode, pool: Any) -> int:
+    async with mode.block(pool.connect()) as connection:
+        number: int = connection.number
+        return number
+
+
+async def _fill(mode: Mode, pool: Any, count: int) -> None:
+    """Have the pool open some connections and keep them."""
+    leases = [await mode.go(pool.unique_connection()) for _ in range(count)]
+    for lease in leases:
+        await mode.go(lease.close())
+
+
+@pytest.mark.parametrize("kind", ["QueuePool", "AssertionPool", "Singleton", "StaticPool"])
+async def test_one_connection_goes(mode: Mode, kind: str) -> None:
+    pool = mode.pool(kind)
+    assert await _number(mode, pool) == 1
+    await _fail(mode, pool, ValueError())
+    assert await _number(mode, pool) == 1
+    await _fail(mode, pool, Gone())
+    assert await _number(mode, pool) == 2
+    await mode.go(pool.dispose())
+
+
+async def test_others_stay_by_default(mode: Mode) -> None:
+    pool = mode.pool(pool_size=3)
+    await _fill(mode, pool, 3)
+    await _fail(mode, pool, Gone())
+    assert await _number(mode, pool) == 2
+    assert mode.world.open == [2, 3]
+    await mode.go(pool.dispose())
+
+
+async def test_all_idle_connections_go(mode: Mode) -> None:
+    pool = mode.pool(pool_size=3, on_disconnect="pool")
+    await _fill(mode, pool, 3)
+    await _fail(mode, pool, Gone())
+    await mode.until(lambda: mode.world.open == [])
+    assert await _number(mode, pool) == 4
+    assert await _number(mode, pool) == 4
+    assert pool.checkedout() == 0
+    assert (pool.checkedin(), pool.overflow()) == (1, -2)
+    await mode.go(pool.dispose())
+
+
+async def test_those_that_are_out_go_when_they_return(mode: Mode) -> None:
+    pool = mode.pool(pool_size=2, max_overflow=0, on_disconnect="pool")
+    other = await mode.go(pool.unique_connection())
+    await _fail(mode, pool, Gone())
+    assert other.connection.number == 1, "its caller may still use it"
+    await mode.go(other.close())
+    await mode.until(lambda: mode.world.open == [])
+    await _fill(mode, pool, 2)
+    assert mode.world.open == [3, 4]
+    await mode.go(pool.dispose())
+
+
+async def test_late_news_of_an_old_connection(mode: Mode) -> None:
+    pool = mode.pool(pool_size=3, on_disconnect="pool")
+    first = await mode.go(pool.unique_connection())
+    second = await mode.go(pool.unique_connection())
+    await mode.go(first.invalidate(Gone()))
+    assert await _number(mode, pool) == 3
+    await mode.go(second.invalidate(Gone()))
+    assert await _number(mode, pool) == 3, "it is newer than what was lost"
+    await mode.go(pool.dispose())
+
+
+async def test_what_is_no_news_of_the_server(mode: Mode) -> None:
+    pool = mode.pool(pool_size=2, on_disconnect="pool")
+    await _fill(mode, pool, 2)
+    await _fail(mode, pool, ValueError())
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate())
+    async with mode.block(pool.connect()) as connection:
+        survivor = connection.number
+    for _ in range(2):
+        lease = await mode.go(pool.connect())
+        if lease.connection.number != survivor:
+            lease.connection.closed = True  # by its user
+        await mode.go(lease.close())
+    assert survivor in mode.world.open
+    await mode.go(pool.dispose())
+
+
+async def test_a_listener_that_finds_a_dead_connection(mode: Mode) -> None:
+    dead: set[int] = set()
+
+    class Look:
+        def checkout(self, connection: Any, record: object, lease: object) -> None:
+            if connection.number in dead:
+                raise anypool.DisconnectionError
+
+    pool = mode.pool(pool_size=3, on_disconnect="pool", listeners=[Look()])
+    await _fill(mode, pool, 3)
+    dead.add(1)
+    assert await _number(mode, pool) == 4
+    await mode.until(lambda: mode.world.open == [4])
+    await mode.go(pool.dispose())
+
+
+async def test_a_reset_that_finds_a_dead_connection(mode: Mode) -> None:
+    pool = mode.pool(pool_size=3, on_disconnect="pool")
+    await _fill(mode, pool, 3)
+    mode.world.fail["rollback"] = Gone()
+    await _number(mode, pool)
+    await mode.until(lambda: mode.world.open == [])
+    mode.world.fail.clear()
+    assert await _number(mode, pool) == 4
+    await mode.go(pool.dispose())
+
+
+async def test_connecting_since_before(mode: Mode) -> None:
+    """A connect that began before the loss may have reached the server that is gone."""
+    if mode.blocking or not mode.world.coroutine:
+        pytest.skip("a connect in a thread is waited for")
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def connect() -> Any:
+        connection = await mode.world.connect()
+        if connection.number == 2:
+            begun.set()
+            await go_on.wait()
+        return connection
+
+    pool = mode.pool(creator=connect, pool_size=2, on_disconnect="pool")
+    first = await pool.unique_connection()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_number, mode, pool)
+        await begun.wait()
+        await first.invalidate(Gone())
+        go_on.set()
+    await mode.until(lambda: mode.world.open == [])
+    await pool.dispose()
+
+
+@pytest.mark.parametrize("kind", ["Singleton", "StaticPool", "AssertionPool", "NullPool"])
+async def test_other_pools(mode: Mode, kind: str) -> None:
+    pool = mode.pool(kind, on_disconnect="pool")
+    first = await _number(mode, pool)
+    await _fail(mode, pool, Gone())
+    second = await _number(mode, pool)
+    assert second > first
+    await mode.go(pool.dispose())
+
+
+async def test_the_option(mode: Mode) -> None:
+    pool = mode.pool(pool_size=2, on_disconnect="pool").recreate()
+    await _fill(mode, pool, 2)
+    await _fail(mode, pool, Gone())
+    await mode.until(lambda: mode.world.open == [])
+    await mode.go(pool.dispose())
+    with pytest.raises(ValueError, match="on_disconnect"):
+        mode.pool(on_disconnect="all")
