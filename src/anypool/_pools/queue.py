@@ -324,7 +324,8 @@ class QueuePool(Pool[ConnT]):
         # What _weigh() would say; before the look at what is idle, so that no return is
         # missed.
         self._simple_checkout = self._simple_checkin = False
-        self._serve()
+        if self._idle or self._total < self._capacity:
+            self._serve()
         if waiter.record is not None:
             return None
         if not may_wait:
@@ -369,6 +370,17 @@ class QueuePool(Pool[ConnT]):
         record._on_lost, self._total = self._on_lost, self._total + 1
         self._weigh()
         return record
+
+    def _is_ready(self, record: ConnectionRecord[ConnT]) -> bool:
+        return (
+            self._plain_checkout
+            and record.connection is not None
+            and record._epoch == self._epoch
+            and (
+                self._recycle < 0
+                or self._runtime.now() - record._opened_at <= self._recycle
+            )
+        )
 
     def _withdraw(self, ref: Any) -> None:
         self._waiters.pop(ref, None)
