@@ -141,8 +141,10 @@ class Slots(Generic[ConnT]):
         On one line, so that a tracer's interrupt can't strike between the end of the
         decision and the release of the lock.
         """
+        if not self._blocking:
+            return decision(*args)
         with self._runtime.lock: result = decision(*args)  # fmt: skip # noqa: E701
-        if self._dropped and self._runtime.blocking:
+        if self._dropped:
             self._collect_dropped()
         return result
 
