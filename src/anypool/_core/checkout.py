@@ -30,21 +30,13 @@ class Checkout(Generic[ConnT]):
     # Written for speed, as the whole uncontended path: plain slots, no contextlib.
     __slots__ = ("_code", "_lasti", "_lease", "_pool", "_share", "_timeout")
 
+    # No __init__, as for leases: new_checkout() sets these, or the pool by itself.
+    _pool: Pool[ConnT]
+    _share: bool
+    _timeout: float | None
+    _code: CodeType
+    _lasti: int
     _lease: PooledConnection[ConnT]
-
-    def __init__(
-        self,
-        pool: Pool[ConnT],
-        share: bool,
-        timeout: float | None,
-        code: CodeType,
-        lasti: int,
-    ) -> None:
-        self._pool = pool
-        self._share = share
-        self._timeout = timeout
-        self._code = code
-        self._lasti = lasti
 
     def __await__(self) -> Generator[Any, None, PooledConnection[ConnT]]:
         return self._checkout().__await__()
@@ -105,6 +97,27 @@ class Checkout(Generic[ConnT]):
 
         def __exit__(self, *_: object) -> None:
             raise NotImplementedError
+
+
+def new_checkout(
+    pool: Pool[ConnT], share: bool, timeout: float | None, code: CodeType, lasti: int
+) -> Checkout[ConnT]:
+    """Make a checkout.
+
+    Args:
+        pool: where to check out.
+        share: whether the caller may get a connection that it has already.
+        timeout: seconds that it may take.
+        code: the caller's code.
+        lasti: where in that the caller is.
+    """
+    checkout: Checkout[ConnT] = Checkout()
+    checkout._pool = pool
+    checkout._share = share
+    checkout._timeout = timeout
+    checkout._code = code
+    checkout._lasti = lasti
+    return checkout
 
 
 _NOT_ENTERED = (

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
-from .._core.checkout import Checkout
+from .._core.checkout import Checkout, new_checkout
 from .._core.lease import PooledConnection
 from .._core.listeners import Listener, Listeners
 from .._core.log import PoolLog
@@ -144,7 +144,14 @@ class Pool(Checkouts[ConnT]):
         frame = _getframe(1)
         if timeout is not POOL_DEFAULT:
             check_timeout(timeout)
-        return Checkout(self, self._use_threadlocal, timeout, frame.f_code, frame.f_lasti)
+        # new_checkout(), in place.
+        checkout: Checkout[ConnT] = Checkout()
+        checkout._pool = self
+        checkout._share = self._use_threadlocal
+        checkout._timeout = timeout
+        checkout._code = frame.f_code
+        checkout._lasti = frame.f_lasti
+        return checkout
 
     def unique_connection(self, *, timeout: float | None = POOL_DEFAULT) -> Checkout[ConnT]:
         """Check out a connection that no other connect() of this caller shares.
@@ -154,7 +161,7 @@ class Pool(Checkouts[ConnT]):
         frame = _getframe(1)
         if timeout is not POOL_DEFAULT:
             check_timeout(timeout)
-        return Checkout(self, False, timeout, frame.f_code, frame.f_lasti)
+        return new_checkout(self, False, timeout, frame.f_code, frame.f_lasti)
 
     async def call(
         self, function: Callable[..., Awaitable[T] | T], /, *args: Any, **kwargs: Any

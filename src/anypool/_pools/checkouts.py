@@ -45,7 +45,11 @@ class Checkouts(Returns[ConnT]):
         return self._new_lease(owner, caller)
 
     def _new_lease(self, owner: Any, caller: Caller) -> Any:
-        lease = owner._lease_type(owner, caller, 0, None, None)
+        lease = owner._lease_type()
+        lease._owner = owner
+        lease._caller = caller
+        lease._count = 0
+        lease._record = lease._connection = None
         lease._ref = ref(lease, self._on_drop)
         return lease
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
-from .._core.checkout import Checkout
+from .._core.checkout import Checkout, new_checkout
 from .._core.managing import Connector, Managers, Pools
 from .base import Pool
 from .checkouts import POOL_DEFAULT
@@ -35,7 +35,7 @@ class Manager(Generic[P, ConnT]):
         """Check out a connection with these arguments: ``async with`` or ``await`` it."""
         pool = self._pools.get(args, kwargs)
         frame = _getframe(1)
-        return Checkout(
+        return new_checkout(
             pool, pool._use_threadlocal, POOL_DEFAULT, frame.f_code, frame.f_lasti
         )
 

@@ -166,8 +166,14 @@ class QueuePool(Pool[ConnT]):
             ):
                 record._code = code
                 record._lasti = lasti
-                lease = owner._lease_type(owner, caller, 1, record, connection)
-                lease._ref = ref = weakref.ref(lease, self._on_drop)
+                new = owner._lease_type()
+                new._owner = owner
+                new._caller = caller
+                new._count = 1
+                new._record = record
+                new._connection = connection
+                new._ref = ref = weakref.ref(new, self._on_drop)
+                lease = new
                 self._out[ref] = record
                 if share:
                     self._callers[caller] = ref
@@ -186,7 +192,7 @@ class QueuePool(Pool[ConnT]):
         self, lease: Lease[ConnT] | None, record: ConnectionRecord[ConnT]
     ) -> None:
         """An interrupt came between two steps: put the slot back, wherever it is."""
-        if lease is not None and hasattr(lease, "_ref"):
+        if lease is not None:
             self._end(lease)
         if not self._is_idle(record):
             self._idle.appendleft(record)

