@@ -11,16 +11,24 @@ from ._core.errors import (
     PoolClosedError,
     PoolError,
     PoolTimeoutError,
+    TooManyWaitersError,
 )
 from ._core.lease import PooledConnection
 from ._core.listeners import (
+    BeforeConnectListener,
     CheckinListener,
     CheckoutListener,
+    CloseListener,
     ConnectListener,
+    DetachListener,
+    FirstConnectListener,
+    InvalidateListener,
     Listener,
+    ResetListener,
 )
 from ._core.options import PoolOptions, QueuePoolOptions, ResetMode, SizedOptions
 from ._core.record import ConnectionRecord
+from ._core.stats import CloseReason, PoolStats
 from ._drivers.protocol import Driver
 from ._drivers.registry import register_driver
 from ._pools.assertion import AssertionPool
@@ -34,14 +42,20 @@ from ._pools.static import StaticPool
 
 __all__ = [
     "AssertionPool",
+    "BeforeConnectListener",
     "CheckinListener",
     "Checkout",
     "CheckoutListener",
+    "CloseListener",
+    "CloseReason",
     "ConnectListener",
     "ConnectionRecord",
+    "DetachListener",
     "DisconnectionError",
     "Driver",
+    "FirstConnectListener",
     "InvalidRequestError",
+    "InvalidateListener",
     "Listener",
     "Manager",
     "NullPool",
@@ -49,15 +63,18 @@ __all__ = [
     "PoolClosedError",
     "PoolError",
     "PoolOptions",
+    "PoolStats",
     "PoolTimeoutError",
     "PooledConnection",
     "PooledCursor",
     "QueuePool",
     "QueuePoolOptions",
+    "ResetListener",
     "ResetMode",
     "SingletonTaskPool",
     "SizedOptions",
     "StaticPool",
+    "TooManyWaitersError",
     "clear_managers",
     "create_pool",
     "manage",

@@ -18,6 +18,10 @@ class PoolClosedError(PoolError):
     """The pool is closed and gives out no connections any more."""
 
 
+class TooManyWaitersError(PoolError):
+    """As many callers as ``max_waiting`` allows wait for a connection already."""
+
+
 class InvalidRequestError(PoolError):
     """Something was asked of a pool or a lease that it can't do in its state.
 

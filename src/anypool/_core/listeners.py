@@ -7,7 +7,7 @@ plain method or a coroutine method.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias
 
 from typing_extensions import TypeVar
 
@@ -21,6 +21,33 @@ LeaseT = TypeVar("LeaseT", default="PooledConnection[Any]")
 LeaseT_contra = TypeVar(
     "LeaseT_contra", contravariant=True, default="PooledConnection[Any]"
 )
+
+
+class BeforeConnectListener(Protocol[ConnT]):
+    """Is asked before every connect what to connect to."""
+
+    def before_connect(
+        self, parameters: dict[str, Any], record: ConnectionRecord[ConnT], /
+    ) -> Awaitable[None] | None:
+        """Change the keyword arguments that the creator is about to be called with.
+
+        They are a copy of those that a ``functools.partial`` or ``create_pool()`` holds,
+        else there are none at first. If this raises, the connect fails with that error.
+        """
+        ...
+
+
+class FirstConnectListener(Protocol[ConnT]):
+    """Is told of the pool's first connection, before the connect listeners are."""
+
+    def first_connect(
+        self, connection: ConnT, record: ConnectionRecord[ConnT], /
+    ) -> Awaitable[None] | None:
+        """Do what has to be done once; other connects wait for it.
+
+        If this raises, the connect fails, and the next one tells this listener again.
+        """
+        ...
 
 
 class ConnectListener(Protocol[ConnT]):
@@ -57,10 +84,75 @@ class CheckinListener(Protocol[ConnT]):
         ...
 
 
+class ResetListener(Protocol[ConnT]):
+    """Is told of every return, after the connection was reset."""
+
+    def reset(
+        self, connection: ConnT, record: ConnectionRecord[ConnT], /
+    ) -> Awaitable[None] | None:
+        """Reset what the pool doesn't. If this raises, the connection is closed."""
+        ...
+
+
+class InvalidateListener(Protocol[ConnT]):
+    """Is told of every connection that is given up, before it is closed."""
+
+    def invalidate(
+        self,
+        connection: ConnT,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        /,
+    ) -> Awaitable[None] | None:
+        """Take note of the error that made it useless. What this raises is logged."""
+        ...
+
+
+class CloseListener(Protocol[ConnT]):
+    """Is told of every connection that the pool is about to close."""
+
+    def close(
+        self, connection: ConnT, record: ConnectionRecord[ConnT], /
+    ) -> Awaitable[None] | None:
+        """Say goodbye. Not called where nothing may be waited for any more, as in
+        finalizers. What this raises is logged."""
+        ...
+
+
+class DetachListener(Protocol[ConnT]):
+    """Is told of every connection that was detached."""
+
+    def detach(
+        self, connection: ConnT, record: ConnectionRecord[ConnT], /
+    ) -> Awaitable[None] | None:
+        """Take note that it isn't the pool's any more. What this raises is logged."""
+        ...
+
+
 Listener: TypeAlias = (
-    ConnectListener[ConnT] | CheckoutListener[ConnT, LeaseT] | CheckinListener[ConnT]
+    BeforeConnectListener[ConnT]
+    | FirstConnectListener[ConnT]
+    | ConnectListener[ConnT]
+    | CheckoutListener[ConnT, LeaseT]
+    | CheckinListener[ConnT]
+    | ResetListener[ConnT]
+    | InvalidateListener[ConnT]
+    | CloseListener[ConnT]
+    | DetachListener[ConnT]
 )
 """What ``listeners=`` and ``add_listener()`` take."""
+
+_METHODS: Final = (
+    "before_connect",
+    "first_connect",
+    "connect",
+    "checkout",
+    "checkin",
+    "reset",
+    "invalidate",
+    "close",
+    "detach",
+)
 
 
 class Listeners(Generic[ConnT, LeaseT]):
@@ -68,9 +160,15 @@ class Listeners(Generic[ConnT, LeaseT]):
 
     def __init__(self, listeners: Iterable[Listener[ConnT, LeaseT]]) -> None:
         self.all: tuple[Listener[ConnT, LeaseT], ...] = ()
+        self.on_before_connect: tuple[BeforeConnectListener[ConnT], ...] = ()
+        self.on_first_connect: tuple[FirstConnectListener[ConnT], ...] = ()
         self.on_connect: tuple[ConnectListener[ConnT], ...] = ()
         self.on_checkout: tuple[CheckoutListener[ConnT, LeaseT], ...] = ()
         self.on_checkin: tuple[CheckinListener[ConnT], ...] = ()
+        self.on_reset: tuple[ResetListener[ConnT], ...] = ()
+        self.on_invalidate: tuple[InvalidateListener[ConnT], ...] = ()
+        self.on_close: tuple[CloseListener[ConnT], ...] = ()
+        self.on_detach: tuple[DetachListener[ConnT], ...] = ()
         for listener in listeners:
             self.add(listener)
 
@@ -78,21 +176,14 @@ class Listeners(Generic[ConnT, LeaseT]):
         """Add a listener.
 
         Raises:
-            TypeError: it has none of the methods connect, checkout, checkin.
+            TypeError: it has none of the methods of a listener.
         """
-        heard = False
-        if callable(getattr(listener, "connect", None)):
-            self.on_connect += (listener,)
-            heard = True
-        if callable(getattr(listener, "checkout", None)):
-            self.on_checkout += (listener,)
-            heard = True
-        if callable(getattr(listener, "checkin", None)):
-            self.on_checkin += (listener,)
-            heard = True
+        heard = [name for name in _METHODS if callable(getattr(listener, name, None))]
         if not heard:
             raise TypeError(
                 f"listeners: a {type(listener).__qualname__} has none of the methods "
-                "connect, checkout, checkin"
+                f"{', '.join(_METHODS)}"
             )
+        for name in heard:
+            setattr(self, f"on_{name}", (*getattr(self, f"on_{name}"), listener))
         self.all += (listener,)

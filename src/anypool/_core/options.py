@@ -30,8 +30,16 @@ class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
     """Options of every pool."""
 
     recycle: float
-    """Age in seconds from which a connection is replaced at checkout; -1 (the default):
-    never."""
+    """Age in seconds from which a connection is replaced at checkout, and in an opened
+    pool while it is idle; -1 (the default): never."""
+    recycle_jitter: float | None
+    """Up to how many seconds earlier than `recycle` a connection is replaced, at random, so
+    that those that were opened together don't go together. Default None: a tenth of
+    `recycle` in an opened pool, 0 in others."""
+    pre_ping: bool | float
+    """Whether to make a round trip to the server before a connection is handed out, and to
+    replace it if that fails: True: always; a number: after as many seconds of idling.
+    Default False."""
     echo: Echo
     """True logs what the pool does, "debug" every checkout and return as well, whatever
     the logger's level. Default None: as the logger is configured."""
@@ -67,10 +75,28 @@ class QueuePoolOptions(SizedOptions[ConnT, LeaseT], total=False):
     timeout: float | None
     """Seconds that a checkout may take, waiting and connecting included; 0: never wait
     for a free connection; None: wait for ever. Default 30."""
+    min_size: int
+    """How many connections an opened pool keeps at least. Default 0."""
+    max_idle: float | None
+    """Seconds after which an opened pool closes an idle connection, if there are more than
+    `min_size`. Default None: never."""
+    keepalive: float | None
+    """Seconds after which an opened pool pings a connection that idles. Default None."""
+    max_waiting: int | None
+    """How many callers may wait for a free connection; who comes then gets a
+    TooManyWaitersError. Default None: no limit."""
+    use_lifo: bool
+    """Whether the connection that came back last goes out first, so that in quiet times
+    the others idle long enough to be closed. Default False: first in, first out."""
+    fail_fast: bool
+    """Whether opening waits for `min_size` connections, at least one, and raises the first
+    connect error: for finding a wrong configuration at the start. Default False."""
 
 
 BASE_DEFAULTS: dict[str, Any] = {
     "recycle": -1,
+    "recycle_jitter": None,
+    "pre_ping": False,
     "echo": None,
     "use_threadlocal": True,
     "listeners": None,
@@ -88,6 +114,9 @@ def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{pool}() has no option {name!r}")
     merged = BASE_DEFAULTS | options
     check_number("recycle", merged["recycle"], minimum=0, never=-1)
+    check_seconds("recycle_jitter", merged["recycle_jitter"])
+    if not isinstance(merged["pre_ping"], bool):
+        check_number("pre_ping", merged["pre_ping"], minimum=0)
     check_choice("echo", merged["echo"], (None, False, True, "debug"))
     check_bool("use_threadlocal", merged["use_threadlocal"])
     check_choice(
@@ -124,9 +153,13 @@ def check_count(name: str, value: object, *, minimum: int) -> None:
         raise ValueError(f"{name}: expected {minimum} or more, not {value}")
 
 
-def check_timeout(value: object) -> None:
+def check_seconds(name: str, value: object) -> None:
     if value is not None:
-        check_number("timeout", value, minimum=0)
+        check_number(name, value, minimum=0)
+
+
+def check_timeout(value: object) -> None:
+    check_seconds("timeout", value)
 
 
 def check_bool(name: str, value: object) -> None:

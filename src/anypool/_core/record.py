@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from types import CodeType
@@ -29,14 +30,18 @@ class ConnectionRecord(Generic[ConnT]):
 
     __slots__ = (
         "__weakref__",
+        "_checkouts",
         "_code",
         "_driver",
         "_epoch",
+        "_expires_at",
         "_lasti",
         "_mutex",
         "_on_lost",
-        "_opened_at",
+        "_pinged_at",
         "_serial",
+        "_since",
+        "_used",
         "_users",
         "connection",
         "info",
@@ -44,14 +49,18 @@ class ConnectionRecord(Generic[ConnT]):
 
     connection: ConnT | None
     info: dict[Any, Any]
+    _checkouts: int
     _code: CodeType | None
     _driver: Driver[ConnT]
     _epoch: int
+    _expires_at: float
     _lasti: int
     _mutex: Any
     _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
-    _opened_at: float
+    _pinged_at: float
     _serial: int
+    _since: float
+    _used: float
     _users: int
 
     def __init__(
@@ -65,8 +74,14 @@ class ConnectionRecord(Generic[ConnT]):
         # Where the slot was last checked out: resolved to a line only when asked for.
         self._code = None
         self._lasti = -1
-        self._opened_at = 0.0
         self._serial = 0
+        # Times of the runtime's clock. Since when it is out, or idle; kept up only where
+        # the pool is timed.
+        self._expires_at = math.inf
+        self._since = self._pinged_at = 0.0
+        # Statistics: here, where only one caller at a time can be at work.
+        self._checkouts = 0
+        self._used = 0.0
         # For pools that share a slot: leases, and returns that are under way; and who may
         # open or close its connection.
         self._users = 0

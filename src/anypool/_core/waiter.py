@@ -30,9 +30,10 @@ class Waiter(Generic[ConnT]):
     waiter can't be overtaken, and if the waiter is gone by then, it knows what to pass on.
     """
 
-    __slots__ = ("gate", "record", "ref")
+    __slots__ = ("gate", "record", "ref", "since")
 
-    def __init__(self, lease_ref: ref[Any], gate: Gate) -> None:
+    def __init__(self, lease_ref: ref[Any], gate: Gate, since: float) -> None:
         self.ref = lease_ref
         self.gate = gate
+        self.since = since
         self.record: ConnectionRecord[ConnT] | None = None

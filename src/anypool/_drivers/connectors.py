@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
@@ -68,25 +69,21 @@ def creator_for(connector: Connector, url: DatabaseURL) -> Creator:
 def _sqlite(module: Any, url: DatabaseURL) -> Creator:
     # A pool hands connections from thread to thread, one at a time.
     arguments = {"check_same_thread": False} | url.arguments
-    return lambda: module.connect(url.database or ":memory:", **arguments)
+    return partial(module.connect, url.database or ":memory:", **arguments)
 
 
 def _duckdb(module: Any, url: DatabaseURL) -> Creator:
-    return lambda: module.connect(url.database or ":memory:", **url.arguments)
+    return partial(module.connect, url.database or ":memory:", **url.arguments)
 
 
 def _psycopg(module: Any, url: DatabaseURL) -> Creator:
     arguments = _addressed(url, user="user", database="dbname")
-    return lambda: module.connect(**arguments)
+    return partial(module.connect, **arguments)
 
 
 def _async_psycopg(module: Any, url: DatabaseURL) -> Creator:
     arguments = _addressed(url, user="user", database="dbname")
-
-    async def connect() -> Any:
-        return await module.AsyncConnection.connect(**arguments)
-
-    return connect
+    return _awaiting(module.AsyncConnection.connect, arguments)
 
 
 def _asyncpg(module: Any, url: DatabaseURL) -> Creator:
@@ -100,25 +97,26 @@ def _asyncpg(module: Any, url: DatabaseURL) -> Creator:
     }
     if settings:
         arguments["server_settings"] = settings
-
-    async def connect() -> Any:
-        return await module.connect(**arguments)
-
-    return connect
+    return _awaiting(module.connect, arguments)
 
 
 def _mysql(module: Any, url: DatabaseURL) -> Creator:
     arguments = _addressed(url, user="user", database="database")
-    return lambda: module.connect(**arguments)
+    return partial(module.connect, **arguments)
 
 
 def _async_mysql(module: Any, url: DatabaseURL) -> Creator:
     arguments = _addressed(url, user="user", database="db")
+    return _awaiting(module.connect, arguments)
 
-    async def connect() -> Any:
-        return await module.connect(**arguments)
 
-    return connect
+def _awaiting(function: Callable[..., Any], arguments: dict[str, Any]) -> Creator:
+    """Make a creator that is a coroutine function, as can be seen before it is called."""
+
+    async def connect(**arguments: Any) -> Any:
+        return await function(**arguments)
+
+    return partial(connect, **arguments)
 
 
 def _addressed(url: DatabaseURL, *, user: str, database: str) -> dict[str, Any]:

@@ -28,18 +28,12 @@ class AssertionPool(Pool[ConnT]):
         self._idle: ConnectionRecord[ConnT] | None = self._new_record()
         self._holder: weakref.ref[ConnectionRecord[ConnT]] = weakref.ref(self._idle)
 
-    async def dispose(self) -> None:
-        disposed = self._decide(self._empty)
-        if disposed is not None:
-            await self._close_slot(disposed)
-        self._log.info("Pool disposed. %s", self.status())
-
-    def _empty(self) -> ConnectionRecord[ConnT] | None:
+    def _empty(self) -> list[ConnectionRecord[ConnT]]:
         self._epoch += 1
         disposed, self._idle = self._idle, None
-        return disposed
+        return [] if disposed is None else [disposed]
 
-    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
+    def _claim(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> None:
         if self._idle is None:
             # By hand: an assert statement would be gone under python -O.
             holder = self._holder()

@@ -1,20 +1,22 @@
 """Pool: the base of all pools, and what users call on every one of them.
 
 A pool is layered: Slots (the books) under Connects under Returns under Checkouts, one file
-each. A subclass decides which slot a caller gets and what becomes of it afterwards, in
-plain methods; everything that may wait is a coroutine that touches the outside only
-through a Runtime and a Driver. Blocking pools run the same coroutines (see _sync/).
+each, and Life, that of the pool as a whole. A subclass decides which slot a caller gets and
+what becomes of it afterwards, in plain methods; everything that may wait is a coroutine
+that touches the outside only through a Runtime and a Driver. Blocking pools run the same
+coroutines (see _sync/).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Final, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -24,11 +26,12 @@ from .._core.listeners import Listener, Listeners
 from .._core.log import PoolLog
 from .._core.options import PoolOptions, check_creator, check_options, check_timeout
 from .._core.record import ConnectionRecord
+from .._core.stats import Counts
 from .._core.waiter import Caller
 from .._drivers.dbapi import DBAPIDriver
 from .._runtimes.loop import AnyioRuntime
 from .._runtimes.thread import ThreadRuntime
-from .checkouts import POOL_DEFAULT, Checkouts
+from .checkouts import POOL_DEFAULT
 from .connects import CLOSE_TIMEOUT
 from .finalizers import (
     dropped_callback,
@@ -38,14 +41,18 @@ from .finalizers import (
     weak_coroutine,
 )
 from .job import Job
+from .life import Life
 
 ConnT = TypeVar("ConnT")
 T = TypeVar("T")
 
+END_TIMEOUT: Final = 5.0
+"""Seconds that a loop that shuts down is held up for what is still being returned."""
+
 _getframe = sys._getframe
 
 
-class Pool(Checkouts[ConnT]):
+class Pool(Life[ConnT]):
     """A pool of connections that a creator makes; the base of all pools.
 
     Args:
@@ -82,11 +89,16 @@ class Pool(Checkouts[ConnT]):
         self._creator = creator
         self._options = base
         self._recycle = base["recycle"]
+        self._jitter = base["recycle_jitter"]
+        self._ping_after = _ping_after(base["pre_ping"])
+        self._timed = self._recycle >= 0 or self._ping_after < math.inf
         self._use_threadlocal: bool = base["use_threadlocal"]
         self._reset_mode = base["reset_on_return"]
         self._lose_all = base["on_disconnect"] == "pool"
         self._log = PoolLog(type(self).__name__, base["name"], base["echo"])
         self._listeners = Listeners(base["listeners"] or ())
+        self._untold = deque(self._listeners.on_first_connect)
+        self._counts = Counts()
         self._driver = base["driver"]
         # Set where a coroutine function, or a driver that doesn't block, shows that the
         # creator may be called in the event loop itself.
@@ -98,6 +110,7 @@ class Pool(Checkouts[ConnT]):
         self._on_lost = lost_callback(weak_self)
         self._serial = 0
         self._epoch = 0
+        self._opened = self._closed = False
         self._dropped: deque[ConnectionRecord[ConnT]] = deque()
         self._clear_books()
         self._runtime: Any = AnyioRuntime(
@@ -121,6 +134,7 @@ class Pool(Checkouts[ConnT]):
         self._plain_checkout = not self._listeners.on_checkout and not self._chatty
         self._plain_checkin = (
             not self._listeners.on_checkin
+            and not self._listeners.on_reset
             and not self._chatty
             and self._reset_mode != "full"
         )
@@ -214,7 +228,9 @@ class Pool(Checkouts[ConnT]):
         self._add_listener(listener)
 
     def _add_listener(self, listener: Any) -> None:
+        told = len(self._listeners.on_first_connect)
         self._listeners.add(listener)
+        self._untold.extend(self._listeners.on_first_connect[told:])
         self._note_settings()
 
     def recreate(self) -> Self:
@@ -227,11 +243,8 @@ class Pool(Checkouts[ConnT]):
 
         The pool can be used afterwards; it starts anew.
         """
-        raise NotImplementedError
-
-    def status(self) -> str:
-        """Describe the pool in one line."""
-        return type(self).__name__
+        await self._close_slots(self._decide(self._empty))
+        self._log.info("Pool disposed. %s", self.status())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status()}>"
@@ -242,11 +255,14 @@ class Pool(Checkouts[ConnT]):
     # The end of the pool's event loop, and of the pool.
 
     async def _on_loop_end(self) -> None:
+        self._stop_looking_after()
+        # What was begun beside the callers comes first: it may hold connections.
+        await self._runtime.settle(END_TIMEOUT)
         records = [record for record in self._records() if record.connection is not None]
         self._abandon_books()
         self._runtime.depart()
         for record in records:
-            await self._runtime.within(CLOSE_TIMEOUT, self._close(record))
+            await self._runtime.within(CLOSE_TIMEOUT, self._close(record, "dispose"))
 
     def _after_fork(self) -> None:
         """In a forked child: leave everything to the parent, whose sockets they are."""
@@ -255,12 +271,14 @@ class Pool(Checkouts[ConnT]):
             _graveyard.append(record.connection)
             record.connection = None
         self._abandon_books()
+        self._stop_looking_after()
         self._runtime.after_fork()
 
     def _on_settle(self, caller: Callable[[], Caller]) -> None:
         self._caller = caller
 
     def _on_move(self) -> None:
+        self._stop_looking_after()
         records = list(self._records())
         self._abandon_books()
         for record in records:
@@ -274,9 +292,17 @@ class Pool(Checkouts[ConnT]):
 
     def __del__(self) -> None:
         if hasattr(self, "_runtime"):
+            self._runtime.post(self._stop_looking_after)
             for record in self._records():
                 terminate(record)
             self._runtime.depart()
+
+
+def _ping_after(pre_ping: bool | float) -> float:
+    """Return the seconds of idling after which a connection has to be pinged."""
+    if isinstance(pre_ping, bool):
+        return -1.0 if pre_ping else math.inf
+    return pre_ping
 
 
 _all_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()

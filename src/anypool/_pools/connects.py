@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -12,6 +14,7 @@ from typing_extensions import TypeVar
 
 from .._core.errors import DisconnectionError
 from .._core.record import ConnectionRecord
+from .._core.stats import CloseReason
 from .._drivers.registry import driver_for
 from .._runtimes.thread import AwaitableCreator
 from .finalizers import terminate_connection
@@ -25,6 +28,10 @@ ConnT = TypeVar("ConnT")
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that closing a connection may take where nobody waits for it."""
+
+PING_TIMEOUT: Final = 5.0
+"""Seconds that a server has to answer a ping. A blocking driver in a blocking pool can't be
+stopped; its own timeouts count there."""
 
 
 class Label:
@@ -62,12 +69,71 @@ class Connects(Slots[ConnT]):
     __slots__ = ()
 
     async def _ready(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
-        """See to it that the slot has a connection, and that it is not too old."""
-        if record.connection is not None and self._is_stale(record):
-            self._log.info("Connection %s exceeded its age; recycling", Label(record))
-            await self._close(record)
+        """See to it that the slot has a connection that is fit for use."""
+        await self._part_with_unfit(record)
         if record.connection is None:
             await self._open(lease, record)
+
+    async def _part_with_unfit(self, record: ConnectionRecord[ConnT]) -> None:
+        """Close the slot's connection if it is too old, or dead."""
+        since = record._since
+        if self._timed:
+            record._since = self._runtime.now()
+        if record.connection is None:
+            return
+        if self._is_stale(record):
+            self._log.info("Connection %s exceeded its age; recycling", Label(record))
+            await self._close(record, "recycle")
+        elif self._is_ping_due(record, max(since, record._pinged_at)):
+            await self._keep_if_alive(record)
+
+    async def _keep_if_alive(self, record: ConnectionRecord[ConnT]) -> None:
+        """Ping the server; close the connection if that fails."""
+        error = await self._ping(record)
+        if error is not None:
+            self._log.info("Connection %s is dead", Label(record))
+            closing = self._invalidate_record(record, error, "ping")
+            await self._runtime.within(CLOSE_TIMEOUT, closing)
+
+    def _is_ping_due(self, record: ConnectionRecord[ConnT], since: float) -> bool:
+        idle: float = self._runtime.now() - since
+        return idle > self._ping_after
+
+    async def _ping(self, record: ConnectionRecord[ConnT]) -> Exception | None:
+        """Make a round trip; return what went wrong."""
+        driver, connection = record._driver, record.connection
+        assert connection is not None
+        ping = self._runtime.call(driver.blocking, driver.ping, connection)
+        try:
+            if not driver.blocking or self._runtime.blocking:
+                done: bool = await self._runtime.within(PING_TIMEOUT, ping)
+            else:
+                done = await self._ping_in_thread(record, ping)
+        except Exception as error:
+            return error
+        except BaseException:
+            # The answer may still be on its way.
+            if record.connection is not None:
+                self._decide(self._note_close, "lost")
+                self._abandon(record)
+            raise
+        record._pinged_at = self._runtime.now()
+        return None if done else TimeoutError("a ping was not answered")
+
+    async def _ping_in_thread(
+        self, record: ConnectionRecord[ConnT], ping: Coroutine[Any, Any, None]
+    ) -> bool:
+        # The thread can't be stopped. If nobody can wait for it any more, it keeps the
+        # connection, which is closed when the thread is done with it.
+        job = Job(self._runtime, ping)
+        try:
+            done: bool = await self._runtime.within(PING_TIMEOUT, job.run())
+            return done
+        finally:
+            if not job.done:
+                remains = self._take_connection(record)
+                self._decide(self._note_close, "ping")
+                job.afterwards = lambda _: self._spawn(self._close_and_restore(remains))
 
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         if self._runtime.blocking or self._inline:
@@ -95,46 +161,116 @@ class Connects(Slots[ConnT]):
         """Open the slot's connection and tell the connect listeners."""
         record.info.clear()
         epoch = self._epoch  # what makes older connections stale meanwhile counts for this
+        begin = self._runtime.now()
         try:
-            awaited = await self._runtime.open(record, self._creator, inline=self._inline)
+            creator = self._creator
+            if self._listeners.on_before_connect:
+                creator = await self._parametrised(record)
+            awaited = await self._runtime.open(record, creator, inline=self._inline)
         except Exception as error:
             if not isinstance(error, AwaitableCreator):
+                self._decide(self._note_failed)
                 self._log.info("Error on connect: %s", type(error).__name__)
             raise
         if self._driver is None or self._options["driver"] is None:
             self._driver = driver_for(record.connection, awaited=awaited)
         self._inline = self._inline or not self._driver.blocking
-        self._serial += 1
-        record._driver, record._serial = self._driver, self._serial
-        record._epoch, record._opened_at = epoch, self._runtime.now()
+        record._driver = self._driver
+        self._decide(self._note_opened, record, epoch, begin)
         self._log.info("Created new connection %s", Label(record))
         try:
+            if self._untold:
+                await self._tell_first_connect(record)
             await self._tell_connect(record)
         except Exception as error:
             # Half initialised: nobody may ever get this one.
             self._log.info("Connect listener failed: %s", type(error).__name__)
-            await self._close(record)
+            await self._close(record, "listener")
             raise
+
+    def _note_failed(self) -> None:
+        self._counts.failed += 1
+
+    def _note_opened(
+        self, record: ConnectionRecord[ConnT], epoch: int, begin: float
+    ) -> None:
+        now = self._runtime.now()
+        self._serial += 1
+        record._serial, record._epoch = self._serial, epoch
+        record._since = record._pinged_at = now
+        record._expires_at = math.inf
+        if self._recycle >= 0:
+            jitter = self._jitter or 0.0
+            record._expires_at = now + self._recycle - random.random() * jitter
+        self._counts.opened += 1
+        self._counts.connect_time += now - begin
+
+    async def _parametrised(self, record: ConnectionRecord[ConnT]) -> Callable[[], Any]:
+        """Let listeners change the creator's keyword arguments."""
+        creator: Any = self._creator
+        args: tuple[Any, ...] = ()
+        parameters: dict[str, Any] = {}
+        if isinstance(creator, partial):
+            creator, args, parameters = creator.func, creator.args, {**creator.keywords}
+        for listener in self._listeners.on_before_connect:
+            await self._tell(record, listener.before_connect, parameters, record)
+        return partial(creator, *args, **parameters)
+
+    async def _tell_first_connect(self, record: ConnectionRecord[ConnT]) -> None:
+        mutex = self._decide(self._mutex_for_first)
+        if self._runtime.blocking:
+            with mutex:
+                await self._tell_untold(record)
+        else:
+            async with mutex:
+                await self._tell_untold(record)
+
+    def _mutex_for_first(self) -> Any:
+        if self._first_mutex is None:
+            self._first_mutex = self._runtime.mutex()
+        return self._first_mutex
+
+    async def _tell_untold(self, record: ConnectionRecord[ConnT]) -> None:
+        while self._untold:
+            listener = self._untold[0]
+            await self._tell(record, listener.first_connect, record.connection, record)
+            self._untold.popleft()
 
     async def _tell_connect(self, record: ConnectionRecord[ConnT]) -> None:
         for listener in self._listeners.on_connect:
             await self._tell(record, listener.connect, record.connection, record)
 
+    async def _tell_of_end(
+        self, record: ConnectionRecord[ConnT], method: Callable[..., Any], *args: Any
+    ) -> None:
+        """Tell a listener of what can't be changed any more: its errors are logged."""
+        try:
+            await self._tell(record, method, *args)
+        except Exception as error:
+            self._log.exception("A listener's %s() failed", error, method.__name__)
+
     def _is_stale(self, record: ConnectionRecord[ConnT]) -> bool:
         return record._epoch != self._epoch or (
-            self._recycle >= 0 and self._runtime.now() - record._opened_at > self._recycle
+            record._expires_at < math.inf and self._runtime.now() > record._expires_at
         )
 
     async def _invalidate_record(
-        self, record: ConnectionRecord[ConnT], error: BaseException | None
+        self,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        reason: CloseReason = "invalid",
     ) -> None:
         """Close a connection that is of no use any more. The slot stays."""
         if record.connection is not None:
-            reason = "" if error is None else f" (reason: {type(error).__name__})"
-            self._log.info("Invalidate connection %s%s", Label(record), reason)
+            cause = "" if error is None else f" (reason: {type(error).__name__})"
+            self._log.info("Invalidate connection %s%s", Label(record), cause)
             if self._lose_all and error is not None and self._is_disconnect(record, error):
                 self._outdate(record)
-            await self._close(record)
+            connection = record.connection
+            for listener in self._listeners.on_invalidate:
+                method = listener.invalidate
+                await self._tell_of_end(record, method, connection, record, error)
+            await self._close(record, reason)
 
     def _is_disconnect(self, record: ConnectionRecord[ConnT], error: BaseException) -> bool:
         assert record.connection is not None
@@ -159,11 +295,23 @@ class Connects(Slots[ConnT]):
         """The same, where others may be doing something to the slot at this moment."""
         await self._invalidate_record(record, error)
 
-    async def _close(self, record: ConnectionRecord[ConnT]) -> None:
-        """Close the slot's connection in the orderly way. An error is only logged."""
+    async def _close(
+        self, record: ConnectionRecord[ConnT], reason: CloseReason | None
+    ) -> None:
+        """Close the slot's connection in the orderly way. An error is only logged.
+
+        Args:
+            record: the slot.
+            reason: for the statistics; None: it isn't the pool's any more.
+        """
         try:
+            if reason is not None:
+                for listener in self._listeners.on_close:
+                    connection = record.connection
+                    await self._tell_of_end(record, listener.close, connection, record)
+                self._decide(self._note_close, reason)
             # One line, so that an interrupt finds the connection either open or gone.
-            record.connection = await self._closed(record)
+            record.connection = await self._close_connection(record)
         except BaseException:
             # Perhaps half closed: whatever comes, nobody may get this connection.
             if record.connection is not None:
@@ -181,11 +329,12 @@ class Connects(Slots[ConnT]):
         """Move a slot's connection to a record that nobody else knows of."""
         taken: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
         taken._driver, taken._serial = record._driver, record._serial
+        taken.info = record.info
         # On one line: an interrupt finds the connection in one place or the other.
         taken.connection, record.connection = record.connection, None
         return taken
 
-    async def _closed(self, record: ConnectionRecord[ConnT]) -> ConnT | None:
+    async def _close_connection(self, record: ConnectionRecord[ConnT]) -> ConnT | None:
         driver, connection = record._driver, record.connection
         assert connection is not None
         self._log.info("Closing connection %s", Label(record))
@@ -219,23 +368,27 @@ class Connects(Slots[ConnT]):
         else:
             await self._runtime.complete(work)
 
-    async def _close_slot(self, record: ConnectionRecord[ConnT]) -> None:
+    async def _close_slot(
+        self, record: ConnectionRecord[ConnT], reason: CloseReason
+    ) -> None:
         """Close an idle slot's connection for good."""
         try:
             if record.connection is not None:
-                await self._complete(record, self._close(record))
+                await self._complete(record, self._close(record, reason))
         finally:
             self._decide(self._forget, record)
 
-    async def _close_slots(self, records: Iterable[ConnectionRecord[ConnT]]) -> None:
+    async def _close_slots(
+        self, records: Iterable[ConnectionRecord[ConnT]], reason: CloseReason = "dispose"
+    ) -> None:
         """Close several; if the caller leaves, the rest goes on beside it."""
         left = deque(records)
         try:
             while left:
-                await self._close_slot(left.popleft())
+                await self._close_slot(left.popleft(), reason)
         except BaseException:
             for record in left:
-                self._spawn(self._close_slot(record))
+                self._spawn(self._close_slot(record, reason))
             raise
 
     def _put_back(self, record: ConnectionRecord[ConnT]) -> None:
@@ -245,7 +398,10 @@ class Connects(Slots[ConnT]):
         if record.connection is None:
             self._decide(self._forget, record)
         else:
-            self._spawn(self._close_slot(record))
+            self._spawn(self._close_slot(record, self._surplus_reason(record)))
+
+    def _surplus_reason(self, record: ConnectionRecord[ConnT]) -> CloseReason:
+        return "overflow" if record._epoch == self._epoch else "dispose"
 
     def _drop(self, record: ConnectionRecord[ConnT]) -> None:
         """Close a slot's connection in whatever state it is, and free the slot."""
@@ -264,11 +420,15 @@ class Connects(Slots[ConnT]):
             if not terminate_connection(record):
                 return False
             record.connection = None
+            if record._on_lost is not None:
+                self._decide(self._note_close, "lost")
         return True
 
     async def _close_and_restore(self, record: ConnectionRecord[ConnT]) -> None:
         try:
-            await self._runtime.within(CLOSE_TIMEOUT, self._closed(record))
+            if record._on_lost is not None:
+                self._decide(self._note_close, "lost")
+            await self._runtime.within(CLOSE_TIMEOUT, self._close_connection(record))
         except Exception as error:
             self._log.info("Error on close: %s", type(error).__name__)
         finally:

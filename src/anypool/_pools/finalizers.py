@@ -53,7 +53,9 @@ def dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
         if pool is None:
             return
         record = pool._out.pop(ref, None)
-        if record is None:
+        if record is not None:
+            pool._note_use(record)
+        else:
             detached = pool._detached.pop(ref, None)
             if detached is None:
                 return

@@ -19,11 +19,11 @@ class NullPool(Pool[ConnT]):
 
     __slots__ = ()
 
-    async def dispose(self) -> None:
+    def _empty(self) -> list[ConnectionRecord[ConnT]]:
         self._epoch += 1
-        self._log.info("Pool disposed. %s", self.status())
+        return []
 
-    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
+    def _claim(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> None:
         self._out[lease._ref] = self._new_record()
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:

@@ -12,17 +12,23 @@ from typing import Any, overload
 
 from typing_extensions import TypeVar, Unpack
 
-from .._core.errors import PoolTimeoutError
+from .._core.errors import PoolTimeoutError, TooManyWaitersError
 from .._core.lease import Lease, PooledConnection
-from .._core.options import QueuePoolOptions, check_count, check_timeout
+from .._core.options import (
+    QueuePoolOptions,
+    check_bool,
+    check_count,
+    check_seconds,
+    check_timeout,
+)
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller, Waiter
-from .base import Pool
+from .upkeep import Upkeep
 
 ConnT = TypeVar("ConnT")
 
 
-class QueuePool(Pool[ConnT]):
+class QueuePool(Upkeep[ConnT]):
     """Keeps up to ``pool_size`` connections, and opens ``max_overflow`` more at need.
 
     It starts empty. Idle connections go out first in, first out. When all are out, callers
@@ -35,6 +41,15 @@ class QueuePool(Pool[ConnT]):
             -1: no limit. Default 10.
         timeout: seconds that a checkout may take, waiting and connecting included; 0: never
             wait for a free connection; None: wait for ever. Default 30.
+        min_size: how many connections an opened pool keeps at least. Default 0.
+        max_idle: seconds after which an opened pool closes an idle connection that isn't
+            needed; None: never. Default None.
+        keepalive: seconds after which an opened pool pings an idle connection; None: never.
+            Default None.
+        max_waiting: how many callers may wait; None: no limit. Default None.
+        use_lifo: whether the connection that came back last goes out first. Default False.
+        fail_fast: whether opening waits for the first connections and raises their errors.
+            Default False.
         options: see PoolOptions.
 
     Raises:
@@ -46,10 +61,13 @@ class QueuePool(Pool[ConnT]):
         "_idle",
         "_keep",
         "_max_overflow",
+        "_max_waiting",
+        "_put_idle",
         "_simple_checkin",
         "_simple_checkout",
         "_size",
         "_total",
+        "_use_lifo",
         "_waiters",
     )
 
@@ -72,24 +90,54 @@ class QueuePool(Pool[ConnT]):
         pool_size: int = 5,
         max_overflow: int = 10,
         timeout: float | None = 30.0,
+        min_size: int = 0,
+        max_idle: float | None = None,
+        keepalive: float | None = None,
+        max_waiting: int | None = None,
+        use_lifo: bool = False,
+        fail_fast: bool = False,
         **options: Any,
     ) -> None:
+        self._min_size = 0
+        self._set_size(pool_size, max_overflow)
+        check_timeout(timeout)
+        check_count("min_size", min_size, minimum=0)
+        if min_size > self._keep:
+            raise ValueError(f"min_size: expected at most pool_size, not {min_size}")
+        check_seconds("max_idle", max_idle)
+        check_seconds("keepalive", keepalive)
+        if max_waiting is not None:
+            check_count("max_waiting", max_waiting, minimum=0)
+        check_bool("use_lifo", use_lifo)
+        check_bool("fail_fast", fail_fast)
+        self._min_size = min_size
+        self._max_idle = max_idle
+        self._keepalive = keepalive
+        self._max_waiting = max_waiting
+        self._use_lifo = use_lifo
+        self._fail_fast = fail_fast
+        self._suspended = False
+        super().__init__(creator, **options)
+        self._timeout = timeout
+
+    def _set_size(self, pool_size: int, max_overflow: int) -> None:
         check_count("pool_size", pool_size, minimum=0)
         check_count("max_overflow", max_overflow, minimum=-1)
-        check_timeout(timeout)
+        unlimited = pool_size == 0
+        if not unlimited and pool_size < self._min_size:
+            raise ValueError(f"pool_size: expected at least min_size, not {pool_size}")
         self._size = pool_size
         self._max_overflow = max_overflow
-        unlimited = pool_size == 0
         self._keep = math.inf if unlimited else pool_size
         self._capacity = (
             math.inf if unlimited or max_overflow < 0 else pool_size + max_overflow
         )
-        super().__init__(creator, **options)
-        self._timeout = timeout
 
     def _clear_books(self) -> None:
         super()._clear_books()
         self._idle: deque[ConnectionRecord[ConnT]] = deque()
+        # Idle connections go out from the left.
+        self._put_idle = self._idle.appendleft if self._use_lifo else self._idle.append
         # By their leases' references, so that leaving from the middle is quick, too.
         self._waiters: OrderedDict[Any, Waiter[ConnT]] = OrderedDict()
         self._total = 0  # slots, idle and out
@@ -99,6 +147,12 @@ class QueuePool(Pool[ConnT]):
             "pool_size": self._size,
             "max_overflow": self._max_overflow,
             "timeout": self._timeout,
+            "min_size": self._min_size,
+            "max_idle": self._max_idle,
+            "keepalive": self._keepalive,
+            "max_waiting": self._max_waiting,
+            "use_lifo": self._use_lifo,
+            "fail_fast": self._fail_fast,
         }
 
     # What users ask.
@@ -126,14 +180,54 @@ class QueuePool(Pool[ConnT]):
             f"Current Checked out connections: {self.checkedout()}"
         )
 
-    async def dispose(self) -> None:
-        await self._close_slots(self._decide(self._empty))
-        self._log.info("Pool disposed. %s", self.status())
+    async def resize(self, pool_size: int, max_overflow: int | None = None) -> None:
+        """Change the size of the pool while it is in use.
+
+        What is too much is closed now if it is idle, else when it returns.
+
+        Args:
+            pool_size: how many connections to keep; 0: no limit.
+            max_overflow: how many more may be open at a time; -1: no limit. Default: as
+                many as up to now.
+
+        Raises:
+            TypeError, ValueError: one of them is not what it should be.
+        """
+        self._runtime.caller()
+        overflow = self._max_overflow if max_overflow is None else max_overflow
+        await self._close_slots(self._decide(self._resize, pool_size, overflow), "overflow")
+
+    def _resize(self, pool_size: int, max_overflow: int) -> list[ConnectionRecord[ConnT]]:
+        self._set_size(pool_size, max_overflow)
+        surplus = self._surplus()
+        self._grow()
+        return surplus
+
+    def suspend(self) -> None:
+        """Hold all checkouts back until resume(): they wait, as long as their timeout is.
+
+        For a planned failover. What is out may be used and returned.
+        """
+        self._decide(self._suspend, True)
+
+    def resume(self) -> None:
+        """Serve those who wait since suspend(), and all others, again."""
+        self._decide(self._suspend, False)
+
+    async def _hold_back(self, suspended: bool) -> None:
+        self._decide(self._suspend, suspended)
+
+    def _suspend(self, suspended: bool) -> None:
+        self._suspended = suspended
+        self._weigh()
+        self._serve()
+        self._grow()
 
     def _empty(self) -> list[ConnectionRecord[ConnT]]:
         self._epoch += 1
         idle = list(self._idle)
         self._idle.clear()
+        self._grow()
         return idle
 
     # The uncontended path. Written for speed: lock-free, since each step that matters is
@@ -159,11 +253,9 @@ class QueuePool(Pool[ConnT]):
             if (
                 connection is not None
                 and record._epoch == self._epoch
-                and (
-                    self._recycle < 0
-                    or self._runtime.now() - record._opened_at <= self._recycle
-                )
+                and (not self._timed or self._is_fit(record))
             ):
+                record._checkouts += 1
                 record._code = code
                 record._lasti = lasti
                 new = owner._lease_type()
@@ -188,6 +280,14 @@ class QueuePool(Pool[ConnT]):
                 self._undo_take(lease, record)
             raise
 
+    def _is_fit(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether a connection is neither too old nor to be pinged; note the time."""
+        now: float = self._runtime.now()
+        fit = now <= record._expires_at and now - record._since <= self._ping_after
+        if fit:
+            record._since = now
+        return fit
+
     def _undo_take(
         self, lease: Lease[ConnT] | None, record: ConnectionRecord[ConnT]
     ) -> None:
@@ -206,6 +306,8 @@ class QueuePool(Pool[ConnT]):
         if record is None:
             return self._end(lease, own)
         try:
+            if self._timed:
+                self._note_use(record)
             if own and self._callers.get(lease._caller) is ref:
                 del self._callers[lease._caller]
             lease._count = 0
@@ -222,7 +324,7 @@ class QueuePool(Pool[ConnT]):
                 )
             ):
                 if self._simple_checkin:
-                    self._idle.append(record)
+                    self._put_idle(record)
                     # Again: in another thread, somebody may have come to wait, or disposed.
                     if not self._simple_checkin or record._epoch != self._epoch:
                         self._tidy()
@@ -236,14 +338,19 @@ class QueuePool(Pool[ConnT]):
 
     def _is_wanted(self) -> bool:
         """Tell whether a slot that comes back clean is for a waiter, or to be kept."""
-        return self._plain_checkin and (bool(self._waiters) or len(self._idle) < self._keep)
+        return self._plain_checkin and self._is_room()
+
+    def _is_room(self) -> bool:
+        return self._total <= self._capacity and (
+            bool(self._waiters) or len(self._idle) < self._keep
+        )
 
     def _reset_nowait(self, record: ConnectionRecord[ConnT]) -> bool:
         """Reset a blocking driver's connection right here; False if that failed."""
         try:
             self._begin_reset(record)
         except Exception as error:
-            self._spawn(self._invalidate_record(record, error))
+            self._spawn(self._invalidate_record(record, error, "reset"))
             return False
         return True
 
@@ -274,9 +381,9 @@ class QueuePool(Pool[ConnT]):
             await self._complete(record, self._checkin(record, True))
             raise
         if self._simple_checkin and record._epoch == self._epoch:
-            self._idle.append(record)
+            self._put_idle(record)
         elif not self._decide(self._restore, record):
-            await self._close_slot(record)
+            await self._close_slot(record, self._surplus_reason(record))
 
     def _tidy(self) -> None:
         """Make up for what happened between a look at the books and an entry in them."""
@@ -289,7 +396,7 @@ class QueuePool(Pool[ConnT]):
         To be called, with the books locked, whenever something changes that counts here.
         """
         # With somebody waiting, nobody may overtake.
-        calm = not self._waiters
+        calm = not self._waiters and not self._suspended and not self._closed
         checkin = self._plain_checkin and calm and self._total <= self._keep
         self._simple_checkout, self._simple_checkin = self._plain_checkout and calm, checkin
 
@@ -314,19 +421,26 @@ class QueuePool(Pool[ConnT]):
         if self._terminated(record):
             self._decide(self._forget, record)
         else:
-            self._spawn(self._close_slot(record))
+            self._spawn(self._close_slot(record, self._surplus_reason(record)))
 
     # Decisions, with the books locked.
 
-    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> Waiter[ConnT] | None:
+    def _claim(
+        self, lease: Lease[ConnT], may_wait: bool, first: bool
+    ) -> Waiter[ConnT] | None:
         assert lease._ref is not None
-        if not self._waiters:
-            record = self._free_slot()
+        if (first or not self._waiters) and not self._suspended:
+            record = self._free_slot(not (self._opened and may_wait))
             if record is not None:
                 self._out[lease._ref] = record
                 return None
-        waiter: Waiter[ConnT] = Waiter(lease._ref, self._runtime.gate())
+        if may_wait and not first:
+            self._check_queue()
+        gate, since = self._runtime.gate(), self._runtime.now()
+        waiter: Waiter[ConnT] = Waiter(lease._ref, gate, since)
         self._waiters[waiter.ref] = waiter
+        if first:
+            self._waiters.move_to_end(waiter.ref, last=False)
         # What _weigh() would say; before the look at what is idle, so that no return is
         # missed.
         self._simple_checkout = self._simple_checkin = False
@@ -335,21 +449,36 @@ class QueuePool(Pool[ConnT]):
         if waiter.record is not None:
             return None
         if not may_wait:
-            self._withdraw(waiter.ref)
+            self._waiters.pop(waiter.ref)
+            self._weigh()
+        elif self._opened and self._total < self._capacity:
+            self._grow()
+            self._kick()
         return waiter
+
+    def _check_queue(self) -> None:
+        """See whether one more may wait; a connection that can be opened is for one."""
+        if self._max_waiting is not None:
+            room = self._capacity - self._total if self._opened else 0
+            if len(self._waiters) - len(self._connecting) - room >= self._max_waiting:
+                raise TooManyWaitersError(
+                    f"QueuePool: {len(self._waiters)} callers wait for a connection, and "
+                    f"max_waiting is {self._max_waiting}"
+                )
 
     def _serve(self) -> None:
         """Give slots to the first waiters, as long as there are both."""
         waiters = self._waiters
-        while waiters:
+        while waiters and not self._suspended:
             waiter = next(iter(waiters.values()))
             if waiter.record is None and waiter.ref() is not None:
-                record = self._free_slot()
+                record = self._free_slot(not self._opened)
                 if record is None:
                     break
                 try:
                     # On one line: it is the waiter's, or it is idle.
                     self._out[waiter.ref] = waiter.record = record
+                    self._note_wait(waiter)
                 except BaseException:
                     if not self._is_out(record):
                         self._idle.appendleft(record)
@@ -363,12 +492,22 @@ class QueuePool(Pool[ConnT]):
             waiters.pop(waiter.ref, None)
         self._weigh()
 
-    def _free_slot(self) -> ConnectionRecord[ConnT] | None:
+    def _note_wait(self, waiter: Waiter[ConnT]) -> None:
+        self._counts.waits += 1
+        self._counts.wait_time += self._runtime.now() - waiter.since
+
+    def _free_slot(self, connects: bool) -> ConnectionRecord[ConnT] | None:
+        """Take a slot that is idle, or a new one if the caller `connects` itself."""
         if self._idle:
             try:
                 return self._idle.popleft()
             except IndexError:
                 pass  # the uncontended path takes no lock
+        if not connects:
+            return None
+        return self._new_slot()
+
+    def _new_slot(self) -> ConnectionRecord[ConnT] | None:
         if self._total >= self._capacity:
             return None
         record = self._uncounted_record()
@@ -378,33 +517,40 @@ class QueuePool(Pool[ConnT]):
         return record
 
     def _is_ready(self, record: ConnectionRecord[ConnT]) -> bool:
+        return self._plain_checkout and self._is_as_it_should_be(record)
+
+    def _is_as_it_should_be(self, record: ConnectionRecord[ConnT]) -> bool:
         return (
-            self._plain_checkout
-            and record.connection is not None
+            record.connection is not None
             and record._epoch == self._epoch
-            and (
-                self._recycle < 0
-                or self._runtime.now() - record._opened_at <= self._recycle
-            )
+            and (not self._timed or self._is_fit(record))
         )
 
     def _withdraw(self, ref: Any) -> None:
-        self._waiters.pop(ref, None)
+        waiter = self._waiters.pop(ref, None)
+        if waiter is not None:
+            self._note_wait(waiter)
         self._weigh()
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
-        wanted = record._epoch == self._epoch and (
-            bool(self._waiters) or len(self._idle) < self._keep
+        wanted = (
+            record._epoch == self._epoch
+            and self._is_room()
+            # An opened pool has no empty slots: it connects when one is needed.
+            and (record.connection is not None or not self._opened)
         )
         if wanted:
-            self._idle.append(record)
+            self._put_idle(record)
             self._serve()
         return wanted
 
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
         if record._on_lost is not None:
             record._on_lost, self._total = None, self._total - 1
+        self._connecting.pop(weakref.ref(record), None)
+        super()._forget(record)
         self._serve()
+        self._grow()
 
     def _is_out(self, record: ConnectionRecord[ConnT]) -> bool:
         return any(record is other for other in self._out.values())
@@ -415,7 +561,29 @@ class QueuePool(Pool[ConnT]):
     def _records(self) -> Iterable[ConnectionRecord[ConnT]]:
         return [*super()._records(), *self._idle]
 
+    def _waiting(self) -> int:
+        return len(self._waiters)
+
+    def _oldest_wait(self) -> float:
+        oldest = next(iter(list(self._waiters.values())), None)
+        waited: float = 0.0 if oldest is None else self._runtime.now() - oldest.since
+        return waited
+
+    def _slots(self) -> int:
+        return self._total
+
+    def _idle_slots(self) -> int:
+        return len(self._idle)
+
     def _timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
+        cause = self._backoff.error
+        if cause is not None:
+            error = PoolTimeoutError(
+                f"QueuePool: no connection within the timeout of {timeout:g}; connecting "
+                f"failed with {type(cause).__name__}"
+            )
+            error.__cause__ = cause
+            return error
         return PoolTimeoutError(
             f"QueuePool limit of size {self._size} overflow {self.overflow()} reached, "
             f"connection timed out, timeout {timeout:g}"

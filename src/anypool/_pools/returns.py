@@ -38,7 +38,9 @@ class Returns(Connects[ConnT]):
         """End a lease; return its record, which is the ender's to deal with."""
         ref = lease._ref
         record = self._out.pop(ref, None)
-        if record is None and ref is not None:
+        if record is not None:
+            self._note_use(record)
+        elif ref is not None:
             record = self._detached.pop(ref, None)
         # Another thread's entry may change at any time; it is left, and does no harm.
         if own and self._callers.get(lease._caller) is ref:
@@ -63,18 +65,20 @@ class Returns(Connects[ConnT]):
         restored = False
         try:
             if record._on_lost is None:  # it was detached
-                await self._close(record)
+                await self._close(record, None)
                 return
             if not quiet:
                 failure = await self._tell_checkin(record)
             if record.connection is not None and self._reset_mode is not None:
                 await self._reset(record, hurried)
+            if self._listeners.on_reset and record.connection is not None:
+                failure = await self._tell_reset(record) or failure
             if self._chatty:
                 self._log.debug("Connection %s returned", Label(record))
             restored = self._decide(self._restore, record)
             if not restored:
                 if record.connection is not None:
-                    await self._close(record)
+                    await self._close(record, self._surplus_reason(record))
                 self._decide(self._forget, record)
                 restored = True
         except BaseException:
@@ -90,7 +94,7 @@ class Returns(Connects[ConnT]):
                 await self._tell(record, listener.checkin, record.connection, record)
             except Exception as error:
                 # What it did to the connection is not known.
-                await self._invalidate_record(record, error)
+                await self._invalidate_record(record, error, "listener")
                 return error
         return None
 
@@ -107,7 +111,19 @@ class Returns(Connects[ConnT]):
                 # What the application's own listeners set is gone as well.
                 await self._tell_connect(record)
         except Exception as error:
-            await self._invalidate_record(record, error)
+            await self._invalidate_record(record, error, "reset")
+
+    async def _tell_reset(self, record: ConnectionRecord[ConnT]) -> Exception | None:
+        try:
+            for listener in self._listeners.on_reset:
+                await self._tell(record, listener.reset, record.connection, record)
+        except Exception as error:
+            await self._invalidate_record(record, error, "listener")
+            return error
+        # What it did may have begun a transaction.
+        if self._reset_mode is not None and self._reset_mode != "full":
+            await self._reset(record, False)
+        return None
 
     def _begin_reset(self, record: ConnectionRecord[ConnT]) -> Any:
         """Call the driver's reset, where there is still something to reset."""
@@ -149,6 +165,7 @@ class Returns(Connects[ConnT]):
         record = self._out.pop(lease._ref, None)
         if record is None:
             return
+        self._note_use(record)
         ref = lease._ref
         assert ref is not None
         # A record of its own, outside of the pool's count.
@@ -163,6 +180,11 @@ class Returns(Connects[ConnT]):
 
     async def _detach_lease(self, lease: Lease[ConnT]) -> None:
         self._detach(lease)
+        record = self._detached.get(lease._ref)
+        if record is not None:
+            for listener in self._listeners.on_detach:
+                method = listener.detach
+                await self._tell_of_end(record, method, record.connection, record)
 
     def _terminate_dropped(self) -> None:
         while self._dropped:

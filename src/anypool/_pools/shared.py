@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
+from .._core.stats import CloseReason
 from .base import Pool
 from .job import Job
 
@@ -30,7 +31,11 @@ class SharedSlots(Pool[ConnT]):
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
         record._users -= 1
-        return record._users > 0 or self._is_kept(record)
+        return record._users > 0 or (self._is_kept(record) and not self._closed)
+
+    def _note_use(self, record: ConnectionRecord[ConnT]) -> None:
+        if record._users == 1:
+            super()._note_use(record)
 
     def _is_kept(self, record: ConnectionRecord[ConnT]) -> bool:
         """Tell whether the pool keeps this slot when nobody uses it."""
@@ -38,6 +43,9 @@ class SharedSlots(Pool[ConnT]):
 
     def _is_stale(self, record: ConnectionRecord[ConnT]) -> bool:
         return record._users == 1 and super()._is_stale(record)
+
+    def _is_ping_due(self, record: ConnectionRecord[ConnT], since: float) -> bool:
+        return record._users == 1 and super()._is_ping_due(record, since)
 
     async def _ready(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         if self._runtime.blocking or self._inline:
@@ -52,12 +60,14 @@ class SharedSlots(Pool[ConnT]):
     ) -> None:
         await self._alone(record, super()._ready, lease, record)
         if not record._users and not self._is_kept(record):
-            await self._close(record)
+            await self._close(record, self._surplus_reason(record))
 
-    async def _close(self, record: ConnectionRecord[ConnT]) -> None:
+    async def _close(
+        self, record: ConnectionRecord[ConnT], reason: CloseReason | None
+    ) -> None:
         # Several may want to close it; the first to take it does.
         if record.connection is not None:
-            await super()._close(self._take_connection(record))
+            await super()._close(self._take_connection(record), reason)
 
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         await self._connect(record)

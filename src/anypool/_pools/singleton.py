@@ -75,9 +75,8 @@ class SingletonTaskPool(SharedSlots[ConnT]):
         """Return how many callers have a connection here."""
         return len(self._conns)
 
-    async def dispose(self) -> None:
-        await self._close_slots(self._decide(self._take, None))
-        self._log.info("Pool disposed. %s", self.status())
+    def _empty(self) -> list[ConnectionRecord[ConnT]]:
+        return self._take(None)
 
     async def dispose_local(self) -> None:
         """Close the current caller's connection; if it is out, when it returns."""
@@ -96,12 +95,14 @@ class SingletonTaskPool(SharedSlots[ConnT]):
             records = [] if record is None else [record]
         return [record for record in records if not record._users]
 
-    async def _acquire(self, lease: Lease[ConnT], timeout: float | None) -> None:
-        await super()._acquire(lease, timeout)
+    async def _acquire(
+        self, lease: Lease[ConnT], timeout: float | None, first: bool = False
+    ) -> None:
+        await super()._acquire(lease, timeout, first)
         while self._evicted:
-            await self._close_slot(self._evicted.pop())
+            await self._close_slot(self._evicted.pop(), "overflow")
 
-    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
+    def _claim(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> None:
         caller: Any = lease._caller
         record = self._conns.get(caller)
         if record is None:

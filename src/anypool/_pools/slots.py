@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic
 from weakref import ref
 
 from typing_extensions import TypeVar
 
-from .._core.listeners import Listeners
+from .._core.listeners import FirstConnectListener, Listeners
 from .._core.log import PoolLog
 from .._core.options import ResetMode
 from .._core.record import ConnectionRecord
+from .._core.stats import CloseReason, Counts
 from .._core.waiter import Caller
 from .._drivers.registry import generic_driver
 from .finalizers import run_first_step
@@ -41,60 +43,97 @@ class Slots(Generic[ConnT]):
         "_caller",
         "_callers",
         "_chatty",
+        "_closed",
+        "_closers",
+        "_connecting",
+        "_counts",
         "_creator",
         "_detached",
         "_driver",
         "_dropped",
         "_epoch",
+        "_first_mutex",
         "_inline",
+        "_jitter",
+        "_known",
         "_listeners",
         "_log",
         "_lose_all",
         "_on_drop",
         "_on_lost",
+        "_opened",
         "_options",
         "_out",
+        "_ping_after",
         "_plain_checkin",
         "_plain_checkout",
         "_recycle",
         "_reset_mode",
         "_runtime",
         "_serial",
+        "_timed",
         "_timeout",
+        "_unstarted",
+        "_untold",
         "_use_threadlocal",
     )
 
     _blocking: bool
     _chatty: bool
-    _creator: Callable[[], Any]
+    _closed: bool
+    _closers: list[Any]
+    _counts: Counts
+    _creator: Callable[..., Any]
     _driver: Driver[ConnT] | None
     _dropped: deque[ConnectionRecord[ConnT]]
     _epoch: int
     _inline: bool
+    _jitter: float | None
     _listeners: Listeners[ConnT, Any]
     _log: PoolLog
     _lose_all: bool
     _on_drop: Callable[[ref[Any]], None]
     _on_lost: Callable[[ConnectionRecord[ConnT]], None]
+    _opened: bool
     _options: dict[str, Any]
+    _ping_after: float
     _recycle: float
     _reset_mode: ResetMode | None
     _runtime: Any
     _serial: int
+    _timed: bool
     _timeout: float | None
+    _untold: deque[FirstConnectListener[ConnT]]
 
     def _clear_books(self) -> None:
         # Who has which slot; detached connections; and each caller's own lease.
         self._out: dict[Any, ConnectionRecord[ConnT]] = {}
         self._detached: dict[Any, ConnectionRecord[ConnT]] = {}
         self._callers: dict[Caller, ref[Any]] = {}
+        # All slots that count, wherever they are just now.
+        self._known: dict[ref[ConnectionRecord[ConnT]], None] = {}
+        self._first_mutex: Any = None
+        # Slots that get their connection in the background; those that are about to.
+        self._connecting: dict[ref[ConnectionRecord[ConnT]], float] = {}
+        self._unstarted: deque[ConnectionRecord[ConnT]] = deque()
+        # The gates of those who wait for what is out.
+        self._closers = []
 
-    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> Any:
+    def _claim(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> Any:
         """Note in the books which slot `lease` gets; or return the Waiter that it became.
+
+        Args:
+            lease: gets a slot.
+            may_wait: whether it may wait for one.
+            first: whether it has waited already, and goes before all others.
 
         Returns:
             None, or the waiter. If the lease may not wait: a waiter that is in no queue.
         """
+        raise NotImplementedError
+
+    def _empty(self) -> list[ConnectionRecord[ConnT]]:
+        """Take all idle slots out of the pool, and begin a new generation."""
         raise NotImplementedError
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
@@ -104,6 +143,13 @@ class Slots(Generic[ConnT]):
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
         """A slot that was not wanted is gone."""
         record._on_lost = None
+        self._known.pop(ref(record), None)
+        self._counts.checkouts += record._checkouts
+        self._counts.use_time += record._used
+        record._checkouts, record._used = 0, 0.0
+        while self._closers:
+            with suppress(RuntimeError):  # a thread that was told already
+                self._closers.pop().release()
 
     def _is_idle(self, record: ConnectionRecord[ConnT]) -> bool:
         """Tell whether the pool itself has this slot."""
@@ -133,6 +179,7 @@ class Slots(Generic[ConnT]):
         record: ConnectionRecord[ConnT] = ConnectionRecord(self._epoch, None)
         # A guess, for the moment between a connect and the look at what it brought.
         record._driver = self._driver or generic_driver
+        self._known[ref(record)] = None
         return record
 
     def _decide(self, decision: Callable[..., T], *args: Any) -> T:
@@ -142,11 +189,38 @@ class Slots(Generic[ConnT]):
         decision and the release of the lock.
         """
         if not self._blocking:
-            return decision(*args)
-        with self._runtime.lock: result = decision(*args)  # fmt: skip # noqa: E701
-        if self._dropped:
-            self._collect_dropped()
+            result = decision(*args)
+        else:
+            with self._runtime.lock: result = decision(*args)  # fmt: skip # noqa: E701
+        if self._unstarted or (self._dropped and self._blocking):
+            self._catch_up()
         return result
+
+    def _catch_up(self) -> None:
+        """Do what could not be done with the books locked."""
+        while self._unstarted:
+            with suppress(IndexError):  # another thread was quicker
+                self._runtime.start(self._connect_beside(self._unstarted.popleft()))
+        if self._dropped and self._blocking:
+            self._collect_dropped()
+
+    def _connect_beside(self, record: ConnectionRecord[ConnT]) -> Coroutine[Any, Any, None]:
+        """Open a slot's connection in the background, for whoever comes first."""
+        raise NotImplementedError
+
+    def _known_records(self) -> list[ConnectionRecord[ConnT]]:
+        records = [reference() for reference in list(self._known)]
+        return [record for record in records if record is not None]
+
+    def _note_use(self, record: ConnectionRecord[ConnT]) -> None:
+        """Note that a slot is not out any more."""
+        if self._timed:
+            now = self._runtime.now()
+            record._used += now - record._since
+            record._since = now
+
+    def _note_close(self, reason: CloseReason) -> None:
+        self._counts.closed[reason] = self._counts.closed.get(reason, 0) + 1
 
     def _collect_dropped(self) -> None:
         """Return the slots whose leases were dropped."""

@@ -26,17 +26,12 @@ class StaticPool(SharedSlots[ConnT]):
         super()._clear_books()
         self._record = self._new_record()
 
-    async def dispose(self) -> None:
-        disposed = self._decide(self._replace)
-        if not disposed._users:
-            await self._close_slot(disposed)
-        self._log.info("Pool disposed. %s", self.status())
-
-    def _replace(self) -> ConnectionRecord[ConnT]:
+    def _empty(self) -> list[ConnectionRecord[ConnT]]:
+        self._epoch += 1
         disposed, self._record = self._record, self._new_record()
-        return disposed
+        return [] if disposed._users else [disposed]
 
-    def _claim(self, lease: Lease[ConnT], may_wait: bool) -> None:
+    def _claim(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> None:
         self._share(lease, self._record)
 
     def _is_kept(self, record: ConnectionRecord[ConnT]) -> bool:

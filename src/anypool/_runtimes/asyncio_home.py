@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from threading import get_ident
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 from weakref import ref
 
 from .._core.waiter import Caller
 from .deadlines import Deadlines
-
-END_TIMEOUT: Final = 5.0
-"""Seconds that a loop that shuts down is held up for what is still being returned."""
-
 
 _TaskOf: TypeAlias = Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]
 
@@ -65,12 +62,16 @@ class AsyncioHome:
         self._deadlines = Deadlines(self._loop)
         self.thread = get_ident()
         self._last: ref[asyncio.Task[Any]] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        # What runs beside the callers, and whether it has to be run to its end.
+        self._tasks: dict[asyncio.Task[None], bool] = {}
+        # uvloop's own clock stands still for as long as a step of the loop takes.
+        stands_still = not isinstance(self._loop, asyncio.BaseEventLoop)
+        self.now = time.monotonic if stands_still else self._loop.time
         # A loop that shuts down closes the async generators that still wait in it
         # (loop.shutdown_asyncgens, which asyncio.run calls). One that waits for nothing
         # else is told of the end while connections can still be closed in an orderly way.
         self._elsewhere = elsewhere
-        self._watch: AsyncGenerator[None, None] | None = _end_of_loop(self._tasks, on_end)
+        self._watch: AsyncGenerator[None, None] | None = _end_of_loop(on_end)
         _take_first_step(self._watch)
 
     def caller(self) -> Caller:
@@ -116,32 +117,41 @@ class AsyncioHome:
         return True
 
     def spawn(
-        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+        self,
+        work: Coroutine[Any, Any, None],
+        done: Callable[[], object] | None = None,
+        vital: bool = True,
     ) -> bool:
         if self._loop.is_closed():
             return False
         task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = vital
+        task.add_done_callback(self._tasks.pop)
         if done is not None:
             task.add_done_callback(lambda _: done())
         return True
+
+    async def settle(self, timeout: float) -> None:
+        for task, vital in list(self._tasks.items()):
+            if not vital:
+                task.cancel()
+        late = self._tasks.keys() - {asyncio.current_task()}
+        if late:
+            _, late = await asyncio.wait(late, timeout=timeout)
+        for task in late:
+            task.cancel()
 
     def leave(self) -> None:
         self._watch = None
 
 
 async def _end_of_loop(
-    tasks: set[asyncio.Task[None]],
     on_end: Callable[[], Coroutine[Any, Any, None]],
 ) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        # What was begun beside the callers comes first: it may hold connections.
         await asyncio.sleep(0)
-        if tasks:
-            await asyncio.wait(set(tasks), timeout=END_TIMEOUT)
         await on_end()
 
 

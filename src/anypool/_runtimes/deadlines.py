@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from time import monotonic
 from typing import Final, Protocol
 
 FEW: Final = 10
@@ -27,6 +26,7 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._now = loop.time
         self._ends: dict[float, OrderedDict[Released, float]] = {}
         self._timers: dict[float, asyncio.TimerHandle] = {}
 
@@ -36,7 +36,7 @@ class Deadlines:
         if ends is None:
             ends = self._ends[timeout] = OrderedDict()
             self._set_timer(timeout, timeout)
-        ends[gate] = monotonic() + timeout
+        ends[gate] = self._now() + timeout
 
     def remove(self, gate: Released, timeout: float) -> None:
         """Its wait, which had this timeout, is over."""
@@ -52,7 +52,7 @@ class Deadlines:
 
     def _ring(self, timeout: float) -> None:
         # The timer was for the first wait; it may be over, and a later one the first now.
-        ends, now = self._ends[timeout], monotonic()
+        ends, now = self._ends[timeout], self._now()
         while ends:
             gate, end = next(iter(ends.items()))
             if end > now:

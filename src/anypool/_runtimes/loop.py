@@ -42,12 +42,22 @@ class Home(Protocol):
 
     def elsewhere(self) -> bool: ...
     def alive(self) -> bool: ...
+
+    now: Callable[[], float]
+
+    async def settle(self, timeout: float) -> None: ...
     def gate(self) -> Gate: ...
     async def wait(self, gate: Any, timeout: float | None) -> None: ...
     def post(self, callback: Callable[[], object]) -> bool: ...
     def spawn(
-        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
-    ) -> bool: ...
+        self,
+        work: Coroutine[Any, Any, None],
+        done: Callable[[], object] | None = None,
+        vital: bool = True,
+    ) -> bool:
+        """Run `work` in a task of its own, `vital` if it must get to its end."""
+        ...
+
     def leave(self) -> None:
         """The pool is gone, or goes elsewhere."""
         ...
@@ -74,6 +84,7 @@ class AnyioRuntime:
         on_settle: Callable[[Callable[[], Caller]], None],
     ) -> None:
         self.lock = nullcontext()
+        self.now: Callable[[], float] = time.monotonic
         self._home: Home | None = None
         self._on_end = on_end
         self._on_move = on_move
@@ -105,6 +116,7 @@ class AnyioRuntime:
             self._on_move()
         self._home = _home_class(backend)(self._on_end, self._settle_in)
         self._on_settle(self._home.caller)
+        self.now = self._home.now
         self._limiter = anyio.CapacityLimiter(math.inf)
         self.token = anyio.lowlevel.current_token()
         return self._home.caller()
@@ -128,9 +140,6 @@ class AnyioRuntime:
         # The parent's loop may look alive here, but it runs no more.
         self._home = None
         self._on_settle(self.caller)
-
-    def now(self) -> float:
-        return time.monotonic()
 
     def gate(self) -> Gate:
         assert self._home is not None
@@ -199,6 +208,14 @@ class AnyioRuntime:
         self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
     ) -> bool:
         return self._home is not None and self._home.spawn(work, done)
+
+    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+        if self._home is None or not self._home.spawn(work, vital=vital):
+            work.close()
+
+    async def settle(self, timeout: float) -> None:
+        if self._home is not None:
+            await self._home.settle(timeout)
 
 
 class _Delivery:

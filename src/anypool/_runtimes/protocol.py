@@ -34,8 +34,9 @@ class Runtime(Protocol):
         """
         ...
 
-    def now(self) -> float:
-        """Read the monotonic clock, in seconds."""
+    @property
+    def now(self) -> Callable[[], float]:
+        """Read the monotonic clock, in seconds: that of the event loop, where one runs."""
         ...
 
     def gate(self) -> Gate:
@@ -101,4 +102,17 @@ class Runtime(Protocol):
             work: what to run.
             done: called when it has ended, even if it was cancelled before it began.
         """
+        ...
+
+    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+        """Begin `work` beside the callers without waiting for it: in a task or thread.
+
+        Args:
+            work: what to run.
+            vital: whether it has to get to its end even if the pool closes.
+        """
+        ...
+
+    async def settle(self, timeout: float) -> None:
+        """Wait for what runs beside the callers, and cancel what isn't vital."""
         ...

@@ -25,7 +25,7 @@ class AwaitableCreator(Exception):
     The facade answers by moving the pool to an event loop of its own.
     """
 
-    def __init__(self, awaitable: Awaitable[Any]) -> None:
+    def __init__(self, awaitable: Awaitable[Any] | None) -> None:
         super().__init__()
         self.awaitable = awaitable
 
@@ -40,12 +40,11 @@ class ThreadRuntime:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.now = time.monotonic
+        self._threads: set[threading.Thread] = set()
 
     def caller(self) -> Caller:
         return this_thread.caller
-
-    def now(self) -> float:
-        return time.monotonic()
 
     def gate(self) -> threading.Lock:
         gate = threading.Lock()
@@ -91,6 +90,7 @@ class ThreadRuntime:
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
+        self._threads = set()
 
     def post(self, callback: Callable[[], object]) -> bool:
         callback()
@@ -103,6 +103,26 @@ class ThreadRuntime:
         if done is not None:
             done()
         return True
+
+    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+        # A daemon: the end of the program doesn't wait for it.
+        thread = threading.Thread(
+            target=self._work, args=(work,), daemon=True, name="anypool worker"
+        )
+        self._threads.add(thread)
+        thread.start()
+
+    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            run(work)
+        finally:
+            self._threads.discard(threading.current_thread())
+
+    async def settle(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for thread in list(self._threads):
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def run(work: Awaitable[T]) -> T:

@@ -25,6 +25,8 @@ class TrioHome:
         self.thread = get_ident()
         self._elsewhere = elsewhere
         self._left = trio.Event()
+        self._works: set[_Work] = set()
+        self.now = trio.lowlevel.current_clock().current_time
         # System tasks are cancelled when the main task has ended.
         trio.lowlevel.spawn_system_task(_end_of_run, self._left, on_end)
 
@@ -57,12 +59,28 @@ class TrioHome:
         return True
 
     def spawn(
-        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+        self,
+        work: Coroutine[Any, Any, None],
+        done: Callable[[], object] | None = None,
+        vital: bool = True,
     ) -> bool:
         if not self.alive():
             return False
-        trio.lowlevel.spawn_system_task(_await, work, done)
+        new = _Work(work, done, vital)
+        self._works.add(new)
+        trio.lowlevel.spawn_system_task(new.run, self._works)
         return True
+
+    async def settle(self, timeout: float) -> None:
+        works = list(self._works)
+        for work in works:
+            if not work.vital:
+                work.scope.cancel()
+        with trio.move_on_after(timeout):
+            for work in works:
+                await work.ended.wait()
+        for work in works:
+            work.scope.cancel()
 
     def leave(self) -> None:
         self.post(self._left.set)
@@ -78,14 +96,30 @@ async def _end_of_run(
             await on_end()
 
 
-async def _await(
-    work: Coroutine[Any, Any, None], done: Callable[[], object] | None
-) -> None:
-    try:
-        await work
-    finally:
-        if done is not None:
-            done()
+class _Work:
+    """What runs beside the callers, and whether it has to be run to its end."""
+
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, None],
+        done: Callable[[], object] | None,
+        vital: bool,
+    ) -> None:
+        self.vital = vital
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        self._work = work
+        self._done = done
+
+    async def run(self, works: set[_Work]) -> None:
+        try:
+            with self.scope:
+                await self._work
+        finally:
+            works.discard(self)
+            self.ended.set()
+            if self._done is not None:
+                self._done()
 
 
 def _nothing() -> None:

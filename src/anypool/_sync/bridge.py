@@ -64,7 +64,9 @@ class LoopThread:
             # Forked: the thread has stayed with the parent.
             self._start()
         if self._portal is None:
-            raise PoolClosedError("the pool's event loop has ended with the main thread")
+            raise PoolClosedError(
+                "this pool is closed, or its event loop has ended with the main thread"
+            )
         future = self._portal.start_task_soon(_outcome, function, args)
         try:
             result, error = future.result()
@@ -74,6 +76,9 @@ class LoopThread:
         if error is not None:
             raise error
         return cast("T", result)
+
+    def has_ended(self) -> bool:
+        return self._portal is None and self._pid == os.getpid()
 
     def stop(self) -> None:
         """Have the loop end; its pool closes its connections."""

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from types import CodeType, CoroutineType
+from types import CodeType, CoroutineType, TracebackType
 from typing import Any, Generic, Self, overload
 
 from typing_extensions import TypeVar, Unpack
@@ -14,8 +14,10 @@ from typing_extensions import TypeVar, Unpack
 from .._core.errors import InvalidRequestError
 from .._core.listeners import Listener
 from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions, check_timeout
+from .._core.stats import PoolStats
 from .._pools import assertion, base, null, queue, singleton, static
 from .._pools.checkouts import POOL_DEFAULT
+from .._pools.connects import CLOSE_TIMEOUT
 from .._runtimes.thread import AwaitableCreator, run, this_thread
 from .bridge import Bridge, LoopThread, Visit
 from .lease import PooledConnection
@@ -144,7 +146,7 @@ class Pool(Generic[ConnT]):
         self._switch_to_loop(awaitable)
         return self._checkout(share, timeout, code, lasti)
 
-    def _switch_to_loop(self, first: Awaitable[ConnT]) -> None:
+    def _switch_to_loop(self, first: Awaitable[ConnT] | None = None) -> None:
         """The driver turned out to be an async one: wrap a pool in an event loop.
 
         Other threads may be doing the same at this moment, each with its own awaitable.
@@ -157,6 +159,9 @@ class Pool(Generic[ConnT]):
                     _first_then(first, blocking._creator), **blocking._recreate_options()
                 )
                 self._pool = pool  # all that reads it goes by its own mode
+                if blocking._was_opened():
+                    blocking._stop_looking_after()
+                    self._bridge.call(pool.open)
             elif isinstance(first, CoroutineType):
                 first.close()  # another thread was quicker
 
@@ -194,6 +199,83 @@ class Pool(Generic[ConnT]):
             raise InvalidRequestError("recreate the async pool, not the facade over it")
         return type(self)(self._pool._creator, **self._pool._recreate_options())
 
+    def open(self) -> None:
+        """Begin to look after the pool; the same as entering ``with pool``.
+
+        A pool that is never opened works, too. An opened one connects in the background, so
+        that who waits gets the first connection that comes free, new or returned; it pings,
+        renews and closes idle connections as the options say. Does nothing if it is open.
+
+        Raises:
+            PoolClosedError: the pool was closed.
+            Exception: with ``fail_fast``, what the first connects raise; the pool is then
+                closed.
+        """
+        self._run_in_place("open")
+
+    def wait(self, timeout: float | None = 30.0) -> None:
+        """Wait until an opened pool has ``min_size`` connections.
+
+        Args:
+            timeout: seconds; None: no limit.
+
+        Raises:
+            PoolTimeoutError: they could not be opened in time; its cause is the driver's
+                error, if there was one.
+            PoolClosedError: the pool is closed.
+        """
+        self._run_in_place("wait", timeout)
+
+    def _run_in_place(self, name: str, *args: Any) -> None:
+        pool = self._pool
+        self._run(getattr(pool, name), *args)
+        if pool._blocking and pool._is_misplaced():
+            self._switch_to_loop()
+            self._run(getattr(self._pool, name), *args)
+
+    def close(self, timeout: float | None = 10.0) -> None:
+        """Close the pool for good, with all its connections.
+
+        From now on checkouts, and those who wait, get a PoolClosedError. Idle connections
+        are closed at once, and the others when they return. Those that are still out after
+        the timeout are terminated. Detached connections aren't the pool's any more.
+
+        Args:
+            timeout: seconds to wait for what is out; None: no limit; 0: don't wait.
+        """
+        bridge = self._bridge
+        if isinstance(bridge, LoopThread) and bridge.has_ended():
+            return
+        self._run(self._pool.close, timeout)
+        if isinstance(bridge, LoopThread):
+            bridge.stop()
+            bridge.thread.join(CLOSE_TIMEOUT)
+
+    def drain(self) -> None:
+        """Have all connections replaced by and by: those that are out when they return,
+        idle ones in the background, or in a pool that isn't open when they are next used.
+        """
+        self._run(self._pool.drain)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None or isinstance(exc, Exception):
+            self.close()
+        else:
+            self.close(timeout=0)
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot of the pool, and of what it has done since it was made."""
+        return self._pool.stats()
+
     def dispose(self) -> None:
         """Close the idle connections now, and those that are out when they return.
 
@@ -224,7 +306,7 @@ class QueuePool(Pool[ConnT]):
             None: wait for ever. A blocking connect can't be interrupted: if it ends after
             the timeout, PoolTimeoutError is raised then, and the connection kept.
             Default 30.
-        options: see PoolOptions.
+        options: see QueuePoolOptions.
 
     Raises:
         TypeError, ValueError: an option is not what it should be; the message names it.
@@ -268,6 +350,32 @@ class QueuePool(Pool[ConnT]):
     def checkedout(self) -> int:
         """Return how many slots are out: always size - checkedin + overflow."""
         return self.async_pool.checkedout()
+
+    def resize(self, pool_size: int, max_overflow: int | None = None) -> None:
+        """Change the size of the pool while it is in use.
+
+        What is too much is closed now if it is idle, else when it returns.
+
+        Args:
+            pool_size: how many connections to keep; 0: no limit.
+            max_overflow: how many more may be open at a time; -1: no limit. Default: as
+                many as up to now.
+
+        Raises:
+            TypeError, ValueError: one of them is not what it should be.
+        """
+        self._run(self.async_pool.resize, pool_size, max_overflow)
+
+    def suspend(self) -> None:
+        """Hold all checkouts back until resume(): they wait, as long as their timeout is.
+
+        For a planned failover. What is out may be used and returned.
+        """
+        self._run(self.async_pool._hold_back, True)
+
+    def resume(self) -> None:
+        """Serve those who wait since suspend(), and all others, again."""
+        self._run(self.async_pool._hold_back, False)
 
 
 class NullPool(Pool[ConnT]):
@@ -361,9 +469,11 @@ def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
     return facade
 
 
-def _first_then(first: Awaitable[ConnT], creator: Callable[[], Any]) -> Callable[[], Any]:
-    """Make a creator that first returns what an earlier call has already begun."""
-    begun = [first]
+def _first_then(
+    first: Awaitable[ConnT] | None, creator: Callable[[], Any]
+) -> Callable[[], Any]:
+    """Make a creator that first returns what an earlier call has already begun, if any."""
+    begun = [] if first is None else [first]
 
     def create() -> Any:
         try:

@@ -1,0 +1,82 @@
+"""PoolStats: what a pool has, and what it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+CloseReason: TypeAlias = Literal[
+    "recycle", "idle", "invalid", "ping", "reset", "listener", "overflow", "dispose", "lost"
+]
+"""Why a pool closed a connection: its age; nobody needed it for long; it was invalidated,
+or its driver said that it was lost; a ping failed; its reset failed; a listener failed;
+there were more than the pool keeps; the pool was disposed, drained or closed; or its caller
+was cut short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
+    """A snapshot of a pool. Times are in seconds.
+
+    What is counted or summed up never becomes less in the life of a pool.
+
+    Attributes:
+        size: Slots that there are: idle, checked out or connecting.
+        idle: Slots that the pool itself has.
+        checked_out: Leases that are out. Nested ones of one caller are one.
+        connecting: Connections that are being opened in the background.
+        waiting: Callers that wait for a connection.
+        oldest_wait: For how long the first of them has been waiting.
+        checkouts: How often a connection was handed out, nested checkouts excepted.
+        waits: How often a caller had to wait for that.
+        timeouts: How often a checkout ran into its timeout.
+        cancelled: How often a caller left while it was waiting.
+        opened: Connections that were opened.
+        failed: Connects that failed.
+        closed: Connections that were closed, by reason; detached ones are not the pool's.
+        wait_time: Time that callers spent waiting, summed up.
+        use_time: Time that connections were checked out, summed up when they return.
+            Measured once the pool was opened, or asked for its statistics before.
+        connect_time: Time that connecting took, summed up.
+    """
+
+    size: int
+    idle: int
+    checked_out: int
+    connecting: int
+    waiting: int
+    oldest_wait: float
+    checkouts: int
+    waits: int
+    timeouts: int
+    cancelled: int
+    opened: int
+    failed: int
+    closed: Mapping[CloseReason, int]
+    wait_time: float
+    use_time: float
+    connect_time: float
+
+
+class Counts:
+    """What a pool counts as it goes; changed only with its books locked."""
+
+    __slots__ = (
+        "cancelled",
+        "checkouts",
+        "closed",
+        "connect_time",
+        "failed",
+        "opened",
+        "timeouts",
+        "use_time",
+        "wait_time",
+        "waits",
+    )
+
+    def __init__(self) -> None:
+        self.checkouts = self.waits = self.timeouts = self.cancelled = 0
+        self.opened = self.failed = 0
+        self.closed: dict[CloseReason, int] = {}
+        self.wait_time = self.use_time = self.connect_time = 0.0

@@ -1,0 +1,384 @@
+"""Upkeep: what an opened QueuePool does in the background."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+from typing_extensions import TypeVar
+
+from .._core.errors import PoolTimeoutError
+from .._core.options import check_seconds
+from .._core.record import ConnectionRecord
+from .._core.waiter import Waiter
+from .._runtimes.thread import AwaitableCreator
+from .base import Pool
+from .care import Care
+from .growth import Backoff, connects_wanted
+
+if TYPE_CHECKING:
+    from .._core.lease import Lease
+
+ConnT = TypeVar("ConnT")
+
+RENEW_AT_ONCE: Final = 2
+"""How many connections are replaced at a time, so that the others can serve meanwhile."""
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between looks at idle connections: idle ones that come back tell nobody."""
+
+
+class Upkeep(Pool[ConnT]):
+    """Connects, pings, renews and closes beside the callers, and decides when."""
+
+    __slots__ = (
+        "_backoff",
+        "_care",
+        "_fail_fast",
+        "_keepalive",
+        "_max_idle",
+        "_min_size",
+        "_misplaced",
+        "_suspended",
+        "_watchers",
+    )
+
+    _capacity: float
+    _fail_fast: bool
+    _idle: deque[ConnectionRecord[ConnT]]
+    _keepalive: float | None
+    _max_idle: float | None
+    _min_size: int
+    _suspended: bool
+    _total: int
+    _waiters: OrderedDict[Any, Waiter[ConnT]]
+
+    def _clear_books(self) -> None:
+        super()._clear_books()
+        self._care: Care | None = None
+        self._backoff = Backoff()
+        # The gates of those who wait until the pool is warm.
+        self._watchers: list[Any] = []
+        # Whether a blocking pool's creator turned out to be one for an event loop.
+        self._misplaced = False
+
+    async def open(self) -> None:
+        """Begin to look after the pool; the same as entering ``async with pool``.
+
+        A pool that is never opened works, too. An opened one connects in the background, so
+        that who waits gets the first connection that comes free, new or returned; it pings,
+        renews and closes idle connections as the options say. Does nothing if it is open.
+
+        Raises:
+            PoolClosedError: the pool was closed.
+            Exception: with ``fail_fast``, what the first connects raise; the pool is then
+                closed.
+        """
+        await super().open()
+        if self._fail_fast:
+            try:
+                await self._wait_until_warm(self._timeout, fail_fast=True)
+            except BaseException:
+                await self.close(timeout=0)
+                raise
+
+    async def wait(self, timeout: float | None = 30.0) -> None:
+        """Wait until an opened pool has ``min_size`` connections.
+
+        Args:
+            timeout: seconds; None: no limit.
+
+        Raises:
+            PoolTimeoutError: they could not be opened in time; its cause is the driver's
+                error, if there was one.
+            PoolClosedError: the pool is closed.
+        """
+        check_seconds("timeout", timeout)
+        self._runtime.caller()
+        await self._wait_until_warm(timeout, fail_fast=False)
+
+    async def _wait_until_warm(self, timeout: float | None, *, fail_fast: bool) -> None:
+        size = max(1, self._min_size) if fail_fast else self._min_size
+        deadline = None if timeout is None else self._runtime.now() + timeout
+        while True:
+            gate = self._runtime.gate()
+            missing = self._decide(self._watch, gate, size)
+            if not missing:
+                return
+            if fail_fast and self._backoff.error is not None:
+                raise self._backoff.error
+            left = None if deadline is None else deadline - self._runtime.now()
+            if left is not None and left <= 0:
+                assert timeout is not None
+                raise PoolTimeoutError(
+                    f"{type(self).__name__}: {missing} of {size} connections could not be "
+                    f"opened, timeout {timeout:g}"
+                ) from self._backoff.error
+            await self._runtime.wait(gate, left)
+
+    def _watch(self, gate: Any, size: int) -> int:
+        """Return how many connections are missing; if any are, the gate opens later."""
+        self._check_open()
+        missing = size - (self._total - self._count_connecting())
+        if missing <= 0 or not self._opened:
+            return 0
+        self._watchers.append(gate)
+        self._begin_connects(size - self._total)
+        return missing
+
+    def _begin_life(self) -> None:
+        super()._begin_life()
+        # An opened pool has no empty slots.
+        for record in [record for record in self._idle if record.connection is None]:
+            with suppress(ValueError):
+                self._idle.remove(record)
+                self._forget(record)
+        self._grow()
+
+    def _look_after(self) -> None:
+        if self._opened and self._care is None:
+            self._care = Care(self)
+            self._care.start()
+
+    def _stop_looking_after(self) -> None:
+        care, self._care = self._care, None
+        if care is not None:
+            care.end()
+
+    def _was_opened(self) -> bool:
+        return self._opened or self._misplaced
+
+    def _is_misplaced(self) -> bool:
+        return self._misplaced
+
+    def _kick(self) -> None:
+        if self._care is not None:
+            self._care.kick()
+
+    def _begin_close(self) -> list[ConnectionRecord[ConnT]]:
+        idle = super()._begin_close()
+        self._stop_looking_after()
+        self._weigh()
+        while self._waiters:
+            _, waiter = self._waiters.popitem(last=False)
+            waiter.gate.release()
+        self._tell_watchers()
+        return idle
+
+    def _age(self) -> None:
+        super()._age()
+        self._weigh()
+
+    def _tell_watchers(self) -> None:
+        while self._watchers:
+            with suppress(RuntimeError):  # a thread that was told already
+                self._watchers.pop().release()
+
+    # Connecting.
+
+    def _grow(self) -> None:
+        """Begin as many connects as are of use now."""
+        if self._opened and not self._suspended:
+            self._begin_connects(max(self._min_size - self._total, self._wanted()))
+
+    def _wanted(self) -> int:
+        waiting, connecting = len(self._waiters), self._count_connecting()
+        if waiting <= connecting or self._total >= self._capacity:
+            return 0
+        return connects_wanted(
+            waiting=waiting,
+            live=self._total - connecting,
+            connecting=connecting,
+            use=self._use_time(),
+            connect=self._counts.connect_time / max(1, self._counts.opened),
+        )
+
+    def _use_time(self) -> float:
+        """Return for how long a connection is out on average."""
+        known, now = self._known_records(), self._runtime.now()
+        checkouts = self._counts.checkouts + sum(r._checkouts for r in known)
+        out = list(self._out.values())
+        returned = checkouts - len(out)
+        used: float = self._counts.use_time + sum(r._used for r in known)
+        lasting: float = sum(now - record._since for record in out)
+        return max(used / max(1, returned), lasting / max(1, len(out)))
+
+    def _count_connecting(self) -> int:
+        for reference in [r for r in self._connecting if r() is None]:
+            del self._connecting[reference]  # lost by an interrupt
+        return len(self._connecting)
+
+    def _begin_connects(self, number: int) -> None:
+        if self._backoff.error is not None and number > 0:
+            # One connect shows whether the server is back.
+            due = self._runtime.now() >= self._backoff.resume_at
+            number = 1 if due and not self._count_connecting() else 0
+        for _ in range(number):
+            record = self._new_slot()
+            if record is None:
+                return
+            self._connecting[ref(record)] = self._runtime.now()
+            self._unstarted.append(record)
+
+    async def _connect_beside(self, record: ConnectionRecord[ConnT]) -> None:
+        failure: Exception | None = None
+        try:
+            if not await self._runtime.within(self._timeout, self._connect(record)):
+                failure = TimeoutError("the connect took too long")
+        except AwaitableCreator as found:
+            if isinstance(found.awaitable, Coroutine):
+                found.awaitable.close()
+            self._decide(self._note_misplaced, record)
+            self._put_back(record)
+            return
+        except Exception as error:
+            failure = error
+        except BaseException:
+            self._drop(record)
+            raise
+        self._decide(self._note_connected, record, failure)
+        self._put_back(record)
+        self._kick()
+
+    def _note_connected(
+        self, record: ConnectionRecord[ConnT], failure: Exception | None
+    ) -> None:
+        self._connecting.pop(ref(record), None)
+        if failure is None:
+            self._backoff.succeeded()
+        else:
+            self._backoff.failed(failure, self._runtime.now())
+        self._tell_watchers()
+
+    def _note_misplaced(self, record: ConnectionRecord[ConnT]) -> None:
+        # From here on each caller connects by itself; the facade sees to what comes then.
+        self._misplaced, self._opened = True, False
+        self._stop_looking_after()
+        self._connecting.pop(ref(record), None)
+        self._tell_watchers()
+
+    async def _is_usable(
+        self, record: ConnectionRecord[ConnT], deadline: float | None
+    ) -> bool:
+        if not self._opened or self._is_as_it_should_be(record):
+            return True
+        # Who has to part with a dead connection waits for the next that comes free, which
+        # can be one that a server that comes back lets the pool open.
+        left = None if deadline is None else deadline - self._runtime.now()
+        await self._runtime.within(left, self._part_with_unfit(record))
+        return record.connection is not None
+
+    async def _acquire_another(
+        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], timeout: float | None
+    ) -> None:
+        self._out.pop(lease._ref)
+        self._put_back(record)
+        if timeout is not None and timeout <= 0:
+            self._decide(self._note_timeout)
+            raise self._timed_out("connecting", timeout)
+        await self._acquire(lease, timeout, first=True)
+
+    async def _acquire(
+        self, lease: Lease[ConnT], timeout: float | None, first: bool = False
+    ) -> None:
+        if self._opened and self._care is None:  # in a new event loop, or a forked process
+            self._look_after()
+        await super()._acquire(lease, timeout, first)
+
+    # Looking after.
+
+    def _tend(self) -> float:
+        now = self._runtime.now()
+        self._decide(self._grow)
+        for record, work in self._decide(self._take_due, now):
+            self._runtime.start(work(record))
+        return self._decide(self._next_look, now)
+
+    def _take_due(self, now: float) -> list[tuple[ConnectionRecord[ConnT], Any]]:
+        """Take idle connections that need something out of the queue."""
+        due: list[tuple[ConnectionRecord[ConnT], Any]] = []
+        surplus = self._total - self._min_size
+        for record in list(self._idle):
+            idle_since = record._since
+            last_used = max(idle_since, record._pinged_at)
+            if self._max_idle is not None and now - idle_since > self._max_idle and surplus:
+                work: Any = self._close_idle
+                surplus -= 1
+            elif self._is_stale(record):
+                if (
+                    len(self._connecting) >= RENEW_AT_ONCE
+                    or self._backoff.error is not None
+                ):
+                    continue
+                work = self._renew
+            elif self._keepalive is not None and now - last_used > self._keepalive:
+                work = self._keep_alive
+            else:
+                continue
+            try:
+                self._idle.remove(record)
+            except ValueError:  # the uncontended path, which takes no lock, was quicker
+                continue
+            if work == self._renew:
+                self._connecting[ref(record)] = now
+            due.append((record, work))
+        return due
+
+    async def _close_idle(self, record: ConnectionRecord[ConnT]) -> None:
+        await self._close_slot(record, "idle")
+
+    async def _renew(self, record: ConnectionRecord[ConnT]) -> None:
+        """Replace a connection that is too old, before somebody needs it."""
+        try:
+            reason = self._surplus_reason(record)
+            reason = "recycle" if reason == "overflow" else reason
+            await self._close(record, reason)
+        except BaseException:
+            self._drop(record)
+            raise
+        await self._connect_beside(record)
+
+    async def _keep_alive(self, record: ConnectionRecord[ConnT]) -> None:
+        try:
+            await self._keep_if_alive(record)
+        except BaseException:
+            self._drop(record)
+            raise
+        self._put_back(record)
+
+    def _next_look(self, now: float) -> float:
+        delay = math.inf
+        if (
+            self._recycle >= 0
+            or self._max_idle is not None
+            or self._keepalive is not None
+            or any(record._epoch != self._epoch for record in list(self._idle))
+        ):
+            delay = LOOK_EVERY
+        wanting = bool(self._waiters) or self._total < self._min_size
+        if wanting and self._total < self._capacity and not self._suspended:
+            if self._backoff.error is not None:
+                if not self._connecting:
+                    delay = min(delay, max(0.001, self._backoff.resume_at - now))
+            else:
+                connect = self._counts.connect_time / max(1, self._counts.opened)
+                delay = min(delay, max(0.002, min(connect / 10, 0.05)))
+        return delay
+
+    # What QueuePool decides.
+
+    def _is_as_it_should_be(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether nothing has to be done to the slot's connection; note the time."""
+        raise NotImplementedError
+
+    def _new_slot(self) -> ConnectionRecord[ConnT] | None:
+        """Make a slot that counts, if there may be one more."""
+        raise NotImplementedError
+
+    def _weigh(self) -> None:
+        """Note what changed for the uncontended path."""
+        raise NotImplementedError
