@@ -232,6 +232,13 @@ async def test_repeated_statements_after_full_reset(mode: Live) -> None:
             for _ in range(10):
                 assert await mode.execute(pool, connection, "SELECT 42") == 42
             await mode.go(pool.call(driver.reset, connection, "full"))
+    pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="full")
+    for count in (1, 10, 10):
+        async with mode.block(pool.connect()) as connection:
+            for _ in range(count):
+                assert await mode.execute(pool, connection, "SELECT 42") == 42
+            await mode.execute(pool, connection, "COMMIT")  # so that no rollback is made
+    assert mode.proxy.connects == 2
 
 
 async def test_ping(mode: Live) -> None:

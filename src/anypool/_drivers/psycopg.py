@@ -38,6 +38,7 @@ class PsycopgDriver(DBAPIDriver):
             autocommit = connection.autocommit
             connection.set_autocommit(True)
             connection.execute("DISCARD ALL", prepare=False)
+            forget_prepared(connection)
             connection.set_autocommit(autocommit)
 
     def interrupt(self, connection: Connection, /) -> None:
@@ -84,6 +85,7 @@ class AsyncPsycopgDriver(CoroutineDriver):
             autocommit = connection.autocommit
             await connection.set_autocommit(True)
             await connection.execute("DISCARD ALL", prepare=False)
+            forget_prepared(connection)
             await connection.set_autocommit(autocommit)
 
     async def interrupt(self, connection: AsyncConnection, /) -> None:
@@ -131,6 +133,16 @@ def check_pipeline(connection: Connection | AsyncConnection) -> None:
     """Refuse a connection in pipeline mode: what is in the pipeline is not known."""
     if connection.pgconn.pipeline_status != 0:
         raise CannotReset
+
+
+def forget_prepared(connection: Connection | AsyncConnection) -> None:
+    """After DISCARD ALL: the server has no prepared statements any more.
+
+    psycopg notices that by itself only if it hasn't seen the statement before.
+    """
+    prepared = connection._prepared
+    prepared.clear()
+    prepared._to_flush.clear()
 
 
 def hang_up(connection: Connection | AsyncConnection) -> bool:
