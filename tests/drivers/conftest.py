@@ -65,9 +65,9 @@ class Live(Mode):
             driver == "psycopg" and not blocking
         )
 
-    def pool(self, query: str = "", /, **options: Any) -> Any:
+    def pool(self, query: str = "", /, login: str = "", **options: Any) -> Any:
         """Make a pool of connections that go through the proxy."""
-        dsn = self.server.dsn(self.driver, self.proxy.port, query)
+        dsn = self.server.dsn(self.driver, self.proxy.port, query, login)
         pool = self.pools.create_pool(dsn, **options)
         self.made.append(pool)
         return pool

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pymysql
 
 from anypool._core.url import DatabaseURL
+
+PASSWORD = "sesame/:@%?"
+"""Of all accounts that tests make; special characters need percent signs in a URL."""
 
 PATIENCE = 10.0
 """Seconds after which a test gives up waiting for what should have happened."""
@@ -58,12 +63,38 @@ class Server:
             assert time.monotonic() < deadline, f"{statement} is never {answer}"
             time.sleep(0.005)
 
-    def dsn(self, driver: str, port: int, query: str = "") -> str:
-        """Return a URL for create_pool()."""
-        login = self.url.user or ""
-        if self.url.password:
-            login += f":{self.url.password}"
-        return f"{self.dialect}+{driver}://{login}@{self.host}:{port}/{self.url.database}{query}"
+    def dsn(self, driver: str, port: int, query: str = "", login: str = "") -> str:
+        """Return a URL for create_pool().
+
+        Args:
+            driver: its name there.
+            port: of the server, or of what stands before it.
+            query: arguments, with the question mark.
+            login: user and password, with a colon; the tests' own if there is none.
+        """
+        if not login:
+            login = quote(self.url.user or "")
+            if self.url.password:
+                login += f":{quote(self.url.password, safe='')}"
+        database = self.url.database
+        return f"{self.dialect}+{driver}://{login}@{self.host}:{port}/{database}{query}"
+
+    @contextmanager
+    def account(self, limit: int) -> Iterator[str]:
+        """Make an account that can have but a few connections; give its name."""
+        name = f"{self.table}_few"
+        self.make_account(name, limit)
+        try:
+            yield name
+        finally:
+            self.ask(f"DROP USER {name}")
+
+    def make_account(self, name: str, limit: int) -> None:
+        raise NotImplementedError
+
+    def sessions_of(self, name: str) -> str:
+        """Return a question how many sessions an account has."""
+        raise NotImplementedError
 
     def kill(self, session: int) -> None:
         """End a session, and wait until it has ended."""
@@ -114,6 +145,12 @@ class Postgres(Server):
             connect_timeout=5,
         )
 
+    def make_account(self, name: str, limit: int) -> None:
+        self.ask(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT {limit}")
+
+    def sessions_of(self, name: str) -> str:
+        return f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{name}'"
+
     def kill(self, session: int) -> None:
         self.ask(f"SELECT pg_terminate_backend({session})")
         self.until(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {session}", 0)
@@ -149,6 +186,14 @@ class MariaDB(Server):
             autocommit=True,
             connect_timeout=5,
         )
+
+    def make_account(self, name: str, limit: int) -> None:
+        options = f"IDENTIFIED BY '{PASSWORD}' WITH MAX_USER_CONNECTIONS {limit}"
+        self.ask(f"CREATE USER {name} {options}")
+        self.ask(f"GRANT ALL ON {self.url.database}.* TO {name}")
+
+    def sessions_of(self, name: str) -> str:
+        return f"SELECT count(*) FROM information_schema.processlist WHERE user = '{name}'"
 
     def kill(self, session: int) -> None:
         self.ask(f"KILL {session}")
