@@ -322,7 +322,9 @@ class Connects(Slots[ConnT]):
         """Close a connection whose orderly close was cut short."""
         remains = self._take_connection(record)
         assert remains.connection is not None
-        if remains._driver.is_open(remains.connection) and not self._terminated(remains):
+        if not remains._driver.is_open(remains.connection):
+            remains.connection = None  # or else its finalizer would close it once more
+        elif not self._terminated(remains):
             self._spawn(self._close_and_restore(remains))
 
     def _take_connection(self, record: ConnectionRecord[ConnT]) -> ConnectionRecord[ConnT]:

@@ -225,8 +225,11 @@ class QueuePool(Upkeep[ConnT]):
 
     def _empty(self) -> list[ConnectionRecord[ConnT]]:
         self._epoch += 1
-        idle = list(self._idle)
-        self._idle.clear()
+        # One by one: the uncontended path may take some, or bring some, meanwhile.
+        idle: list[ConnectionRecord[ConnT]] = []
+        with suppress(IndexError):
+            while True:
+                idle.append(self._idle.popleft())
         self._grow()
         return idle
 
@@ -406,15 +409,16 @@ class QueuePool(Upkeep[ConnT]):
 
     def _surplus(self) -> list[ConnectionRecord[ConnT]]:
         self._serve()
-        surplus = []
+        # The uncontended path may take any of these meanwhile.
+        surplus: list[ConnectionRecord[ConnT]] = []
         for record in list(self._idle):
             if record._epoch != self._epoch:
-                # The uncontended path, which takes no lock, may be quicker.
                 with suppress(ValueError):
                     self._idle.remove(record)
                     surplus.append(record)
         while len(self._idle) > self._keep:
-            surplus.append(self._idle.pop())
+            with suppress(IndexError):
+                surplus.append(self._idle.pop())
         return surplus
 
     def _drop_surplus(self, record: ConnectionRecord[ConnT]) -> None:

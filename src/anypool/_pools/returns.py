@@ -100,7 +100,8 @@ class Returns(Connects[ConnT]):
 
     async def _reset(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
         driver, connection = record._driver, record.connection
-        assert connection is not None
+        if connection is None:
+            return  # another thread that shared it has detached it at this moment
         try:
             if hurried:
                 await self._runtime.call(driver.blocking, driver.interrupt, connection)
@@ -210,7 +211,8 @@ class Returns(Connects[ConnT]):
             if self._is_busy(record):
                 self._dropped.append(record)  # who is busy with it looks here afterwards
             else:
-                self._spawn(self._checkin_dropped(record))
+                # Within the bound of every return, as nobody is there to give up on it.
+                self._spawn(self._complete(record, self._checkin_dropped(record)))
 
     async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
         try:

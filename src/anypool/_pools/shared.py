@@ -66,8 +66,9 @@ class SharedSlots(Pool[ConnT]):
         self, record: ConnectionRecord[ConnT], reason: CloseReason | None
     ) -> None:
         # Several may want to close it; the first to take it does.
-        if record.connection is not None:
-            await super()._close(self._take_connection(record), reason)
+        taken = self._take_connection(record)
+        if taken.connection is not None:
+            await super()._close(taken, reason)
 
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         await self._connect(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, overload
 
 from typing_extensions import TypeVar, Unpack
@@ -100,7 +101,8 @@ class SingletonTaskPool(SharedSlots[ConnT]):
     ) -> None:
         await super()._acquire(lease, timeout, first)
         while self._evicted:
-            await self._close_slot(self._evicted.pop(), "overflow")
+            with suppress(IndexError):  # another thread may be quicker
+                await self._close_slot(self._evicted.pop(), "overflow")
 
     def _claim(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> None:
         caller: Any = lease._caller

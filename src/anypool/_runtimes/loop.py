@@ -180,7 +180,9 @@ class AnyioRuntime:
             return True
         with anyio.move_on_after(seconds) as scope:
             await work
-        return not scope.cancelled_caught
+        # Not "cancelled_caught": a call in a thread can't be cut short. It ends late, and
+        # is told so, as in a blocking pool.
+        return not scope.cancel_called
 
     async def complete(self, work: Coroutine[Any, Any, None]) -> None:
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RETURN_TIMEOUT):
