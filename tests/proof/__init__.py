@@ -1,0 +1,1 @@
+"""Harnesses that show that nothing is lost, whatever happens: bounded in `make test`."""

@@ -1,0 +1,496 @@
+"""Schedules of threads: the blocking code, with switches at each of its lines.
+
+Small cases are run in all schedules with a bounded number of preemptions; large ones at
+random. What a failure prints as plan or seed replays it: ``PROOF_SEED=17 make proof``.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+import anypool
+from anypool import sync
+
+from ..support.bounds import proof, rounds, seeds
+from ..support.invariants import assert_nothing_lost, books
+from ..support.modes import run_blocking
+from ..support.scheduler import Decisions, Planned, Random, Scheduler, scheduled
+from ..support.witness import Witness
+
+
+class Stage:
+    """A pool, the threads that use it, and what they do."""
+
+    def __init__(self, decisions: Decisions, kind: str, options: dict[str, Any]) -> None:
+        self.shared = kind in ("StaticPool", "SingletonThreadPool")
+        self.witness = Witness(coroutine=False, shared=self.shared)
+        self.scheduler = Scheduler(decisions, self.witness.blame)
+        self.witness.before = self._before
+        self.kind = kind
+        self.capacity = 1
+        self.fail_connects = 0
+        self.refuse: set[int] = set()
+        if kind == "QueuePool":
+            self.capacity = options["pool_size"] + options["max_overflow"]
+            self.witness.capacity = self.capacity
+        with scheduled(self.scheduler):
+            self.pool: Any = getattr(sync, kind)(self.witness.connect, **options)
+
+    def _before(self, what: str, connection: object) -> None:
+        self.scheduler.point()
+        if what == "connect" and self.fail_connects:
+            self.fail_connects -= 1
+            raise ConnectionRefusedError
+        if what == "rollback" and getattr(connection, "number", 0) in self.refuse:
+            raise ConnectionResetError
+
+    def run(self) -> None:
+        with scheduled(self.scheduler):
+            self.scheduler.run()
+            run_blocking(
+                assert_nothing_lost(self.pool, self.witness, _now, capacity=self.capacity)
+            )
+
+    # What threads do.
+
+    def take(self, **options: Any) -> Any:
+        """Check out; see to it that nobody was overtaken."""
+        before = [gate for gate in self.scheduler.gates if gate.awaited and gate.taken]
+        count = len(self.scheduler.gates)
+        lease = self.pool.unique_connection(**options)
+        waited = len(self.scheduler.gates) > count
+        if not waited and any(gate.awaited and gate.taken for gate in before):
+            self.witness.blame("a newcomer overtook a waiter")
+        self.witness.handed_out(lease.connection, lease._ref)
+        return lease
+
+    def give(self, lease: Any) -> None:
+        """Return."""
+        if lease.is_valid:
+            self.witness.given_back(lease.connection, lease._ref)
+        lease.close()
+
+    def cycle(self, **options: Any) -> None:
+        """Check out, use, return."""
+        lease = self.take(**options)
+        lease.connection.execute("select 1")
+        assert lease.is_valid
+        self.give(lease)
+
+    def lose(self, lease: Any) -> None:
+        """Forget to return."""
+        self.witness.given_back(lease.connection, lease._ref)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del lease
+
+    def invalidate(self, lease: Any) -> None:
+        self.witness.given_back(lease.connection, lease._ref)
+        lease.invalidate()
+
+    def detach(self, lease: Any) -> None:
+        lease.connection.detached = True
+        self.witness.given_back(lease.connection, lease._ref)
+        lease.detach()
+        lease.close()
+
+
+async def _now(condition: Callable[[], object]) -> None:
+    assert condition()
+
+
+Scenario = Callable[[Stage], Iterator[Callable[[], None]]]
+"""Prepares a stage, and yields what each of its threads does."""
+
+TIGHT = {"pool_size": 1, "max_overflow": 0, "timeout": None}
+LOOSE = {"pool_size": 1, "max_overflow": 1, "timeout": None}
+
+
+def contend(stage: Stage) -> Iterator[Callable[[], None]]:
+    """Two want what only one can have."""
+    yield stage.cycle
+    yield stage.cycle
+
+
+def contend_idle(stage: Stage) -> Iterator[Callable[[], None]]:
+    """The same with the connection open."""
+    stage.cycle()
+    yield stage.cycle
+    yield stage.cycle
+
+
+def give_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns, while another comes."""
+    lease = stage.take()
+    yield lambda: stage.give(lease)
+    yield stage.cycle
+
+
+def give_and_time_out(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns, while another gives up."""
+    lease = stage.take()
+
+    def impatient() -> None:
+        with suppress(anypool.PoolTimeoutError):
+            stage.cycle(timeout=1)
+
+    yield lambda: stage.give(lease)
+    yield impatient
+
+
+def dispose_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns, while another disposes."""
+    lease = stage.take()
+    yield lambda: stage.give(lease)
+    yield stage.pool.dispose
+
+
+def dispose_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One comes, while another disposes."""
+    stage.cycle()
+    yield stage.cycle
+    yield stage.pool.dispose
+
+
+def dispose_twice(stage: Stage) -> Iterator[Callable[[], None]]:
+    """Two dispose."""
+    stage.cycle()
+    yield stage.pool.dispose
+    yield stage.pool.dispose
+
+
+def invalidate_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One's connection is closed, while another comes."""
+    lease = stage.take()
+    yield lambda: stage.invalidate(lease)
+    yield stage.cycle
+
+
+def detach_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One's connection leaves, while another comes."""
+    lease = stage.take()
+    yield lambda: stage.detach(lease)
+    yield stage.cycle
+
+
+def lose_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One forgets to return, while another comes."""
+    leases = [stage.take()]
+    yield lambda: stage.lose(leases.pop())
+    yield stage.cycle
+
+
+def fail_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """The first connect fails."""
+
+    def unlucky() -> None:
+        with suppress(ConnectionRefusedError):
+            stage.cycle()
+
+    stage.fail_connects = 1
+    yield unlucky
+    yield unlucky
+
+
+def no_reset_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One's connection can't be reset, while another comes."""
+    lease = stage.take()
+    stage.refuse.add(1)
+    yield lambda: stage.give(lease)
+    yield stage.cycle
+
+
+def close_twice(stage: Stage) -> Iterator[Callable[[], None]]:
+    """Two threads close one lease."""
+    lease = stage.take()
+    stage.witness.given_back(lease.connection, lease._ref)
+    yield lease.close
+    yield lease.close
+
+
+def invalidate_and_close(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One thread closes a lease, while another invalidates it."""
+    lease = stage.take()
+    stage.witness.given_back(lease.connection, lease._ref)
+
+    def invalidate() -> None:
+        with suppress(anypool.InvalidRequestError):
+            lease.invalidate()
+
+    yield lease.close
+    yield invalidate
+
+
+def detach_and_close(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One thread closes a lease, while another detaches it."""
+    lease = stage.take()
+    stage.witness.given_back(lease.connection, lease._ref)
+    stage.witness.connections[0].detached = True
+
+    def detach() -> None:
+        lease.detach()
+        lease.close()
+
+    yield lease.close
+    yield detach
+
+
+def share(stage: Stage) -> Iterator[Callable[[], None]]:
+    """Nested checkouts in each thread."""
+
+    def nested() -> None:
+        with stage.pool.connect() as connection, stage.pool.connect() as same:
+            stage.witness.handed_out(connection, object())
+            assert connection is same
+            connection.execute("select 1")
+            connection.holders.clear()
+
+    yield nested
+    yield nested
+
+
+QUEUE: list[tuple[str, dict[str, Any], Scenario]] = [
+    ("QueuePool", options, scenario)
+    for options in (TIGHT, LOOSE)
+    for scenario in (
+        contend,
+        contend_idle,
+        give_and_wait,
+        give_and_time_out,
+        dispose_and_give,
+        dispose_and_take,
+        dispose_twice,
+        invalidate_and_wait,
+        detach_and_wait,
+        lose_and_wait,
+        fail_and_wait,
+        no_reset_and_wait,
+        close_twice,
+        invalidate_and_close,
+        detach_and_close,
+        share,
+    )
+]
+SHARED: list[tuple[str, dict[str, Any], Scenario]] = [
+    (kind, options, scenario)
+    for kind, options in (("StaticPool", {}), ("SingletonThreadPool", {"pool_size": 1}))
+    for scenario in (
+        contend,
+        give_and_wait,
+        dispose_and_give,
+        dispose_and_take,
+        dispose_twice,
+        invalidate_and_wait,
+        detach_and_wait,
+        lose_and_wait,
+        fail_and_wait,
+        no_reset_and_wait,
+        close_twice,
+        invalidate_and_close,
+        detach_and_close,
+    )
+]
+CASES = [
+    pytest.param(
+        kind,
+        options,
+        scenario,
+        id=f"{kind}-{scenario.__name__}{'-loose' if options is LOOSE else ''}",
+    )
+    for kind, options, scenario in QUEUE + SHARED
+]
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def play(
+    decisions: Decisions, kind: str, options: dict[str, Any], scenario: Scenario
+) -> None:
+    stage = Stage(decisions, kind, options)
+    with scheduled(stage.scheduler):
+        works = list(scenario(stage))
+    for number, work in enumerate(works):
+        stage.scheduler.actor(f"thread {number}", work)
+    stage.run()
+
+
+def explore(bound: int, kind: str, options: dict[str, Any], scenario: Scenario) -> int:
+    """Run all schedules with up to so many preemptions; return how many there were."""
+    count = 0
+    plans: list[dict[int, int]] = [{}]
+    with _no_collector():
+        while plans:
+            plan = plans.pop()
+            decisions = Planned(plan)
+            try:
+                play(decisions, kind, options, scenario)
+            except BaseException as error:
+                raise AssertionError(f"after {count} schedules, plan {plan}") from error
+            count += 1
+            if len(plan) < bound:
+                first = max(plan, default=-1) + 1
+                plans += [
+                    plan | {step: option}
+                    for step in range(first, len(decisions.options))
+                    for option in decisions.options[step]
+                ]
+    return count
+
+
+@pytest.mark.parametrize(("kind", "options", "scenario"), CASES)
+def test_all_schedules(kind: str, options: dict[str, Any], scenario: Scenario) -> None:
+    """Two threads, and one preemption anywhere."""
+    assert explore(1, kind, options, scenario) > 20
+
+
+@proof
+@pytest.mark.parametrize(("kind", "options", "scenario"), CASES)
+def test_all_schedules_with_two_preemptions(
+    kind: str, options: dict[str, Any], scenario: Scenario
+) -> None:
+    """Two threads, and two preemptions anywhere."""
+    assert explore(2, kind, options, scenario) > 400
+
+
+OPERATIONS = ("cycle", "hold", "nested", "invalidate", "detach", "lose", "dispose", "hurry")
+
+
+class Script:
+    """What one thread does, at random."""
+
+    def __init__(self, stage: Stage, seed: str, length: int) -> None:
+        self._stage = stage
+        self._random = random.Random(seed)
+        self._length = length
+
+    def run(self) -> None:
+        held: list[Any] = []
+        for _ in range(self._length):
+            operation = self._random.choice(OPERATIONS)
+            if operation == "detach" and self._stage.kind == "StaticPool":
+                continue  # who detaches what others use takes it away from them
+            # Who shares a connection may lose it to another that closes or detaches it.
+            shared = (anypool.InvalidRequestError,) if self._stage.shared else ()
+            with suppress(anypool.PoolTimeoutError, ConnectionError, *shared):
+                self._do(operation, held)
+            wrong = books(self._stage.pool) if self._stage.kind != "QueuePool" else []
+            assert not wrong, wrong
+        while held:
+            self._stage.give(held.pop())
+
+    def _do(self, operation: str, held: list[Any]) -> None:
+        stage = self._stage
+        if operation == "dispose":
+            stage.pool.dispose()
+        elif operation == "hurry":
+            stage.cycle(timeout=0)
+        elif operation == "nested":
+            with stage.pool.connect(timeout=3), stage.pool.connect(timeout=3) as connection:
+                connection.execute("select 1")
+        elif held:
+            lease = held.pop()
+            if operation == "cycle":
+                stage.give(lease)
+            elif operation == "hold":
+                held.append(lease)
+                lease.connection.execute("select 1")
+            else:
+                getattr(stage, operation)(lease)
+        elif operation == "cycle":
+            stage.cycle(timeout=5)
+        else:
+            held.append(stage.take(timeout=5))
+
+
+def play_at_random(kind: str, seed: int) -> None:
+    choose = random.Random(seed)
+    options: dict[str, Any] = {}
+    if kind == "QueuePool":
+        options = {
+            "pool_size": choose.randint(1, 2),
+            "max_overflow": choose.randint(0, 2),
+            "timeout": choose.choice([None, 3.0]),
+        }
+    elif kind == "SingletonThreadPool":
+        options = {"pool_size": choose.randint(1, 3)}
+    if choose.random() < 0.5:
+        options["recycle"] = choose.choice([0, 2])
+    if choose.random() < 0.5:
+        options["listeners"] = [_Quiet()]
+    options["reset_on_return"] = choose.choice(["rollback", "commit", "full"])
+    stage = Stage(Random(seed, choose.choice([0.01, 0.05, 0.2])), kind, options)
+    if choose.random() < 0.5:
+        options["driver"] = stage.witness.driver()
+        with scheduled(stage.scheduler):
+            stage.pool = type(stage.pool)(stage.witness.connect, **options)
+    stage.fail_connects = choose.choice([0, 0, 1, 2])
+    stage.refuse = {choose.randint(1, 6) for _ in range(choose.randint(0, 2))}
+    for number in range(choose.randint(2, 4)):
+        script = Script(stage, f"{seed}.{number}", choose.randint(2, 6))
+        stage.scheduler.actor(f"thread {number}", script.run)
+    stage.run()
+
+
+class _Quiet:
+    def checkout(self, connection: Any, record: Any, lease: Any) -> None:
+        pass
+
+    def checkin(self, connection: Any, record: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "kind", ["QueuePool", "SingletonThreadPool", "StaticPool", "NullPool"]
+)
+def test_random_schedules(kind: str) -> None:
+    """Up to four threads with random scripts, in random schedules."""
+    with _no_collector():
+        for seed in seeds(rounds(100, 20000)):
+            try:
+                play_at_random(kind, seed)
+            except BaseException as error:
+                raise AssertionError(f"seed {seed}: PROOF_SEED={seed}") from error
+
+
+def test_deadlocks_are_found() -> None:
+    """The scheduler sees threads that wait for each other."""
+    stage = Stage(Planned({}), "QueuePool", TIGHT)
+    with scheduled(stage.scheduler):
+        lease = stage.take()
+    stage.scheduler.actor("waits in vain", stage.cycle)
+    with pytest.raises(AssertionError, match="waits in vain"):
+        stage.run()
+    assert lease.is_valid
+
+
+def test_schedules_replay() -> None:
+    """A seed gives one and the same run."""
+    events = []
+    for _ in range(2):
+        stage = Stage(Random(7, 0.2), "QueuePool", LOOSE)
+        for number in range(3):
+            script = Script(stage, f"7.{number}", 5)
+            stage.scheduler.actor(f"thread {number}", script.run)
+        with _no_collector():
+            stage.run()
+        events.append((stage.witness.events, stage.scheduler.steps))
+    assert events[0] == events[1]

@@ -1,0 +1,23 @@
+"""Bounds: how much of an endless harness is run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+EFFORT = float(os.environ.get("PROOF", "0"))
+"""0 in `make test`; 1 in `make proof`; a fraction of that in CI."""
+
+proof = pytest.mark.proof
+
+
+def rounds(few: int, many: int) -> int:
+    """Return how many rounds to go: few in `make test`, up to `many` in `make proof`."""
+    return max(few, int(many * EFFORT))
+
+
+def seeds(count: int) -> range:
+    """Return the seeds of so many rounds; only PROOF_SEED's, if that is set."""
+    seed = os.environ.get("PROOF_SEED")
+    return range(count) if seed is None else range(int(seed), int(seed) + 1)

@@ -1,0 +1,101 @@
+"""Invariants: what holds of a pool whatever was done to it. Every harness asserts these."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
+
+from .witness import Witness
+
+
+def books(pool: Any) -> list[str]:
+    """Return what is wrong with a pool's counts at this moment."""
+    if not hasattr(pool, "checkedout"):
+        return []
+    size, idle = pool.size(), pool.checkedin()
+    over, out = pool.overflow(), pool.checkedout()
+    wrong = []
+    if out != size - idle + over:
+        wrong.append(f"{out} out, but size {size} - {idle} idle + overflow {over}")
+    if out < 0 or over < -size or (size and idle > size):
+        wrong.append(f"impossible counts: {pool.status()}")
+    return wrong
+
+
+def leftovers(pool: Any) -> list[str]:
+    """Return what a pool that nobody uses still has in its books."""
+    inner = getattr(pool, "async_pool", pool)
+    wrong = []
+    if hasattr(pool, "checkedout") and pool.checkedout():
+        wrong.append(f"{pool.checkedout()} out for ever")
+    wrong += [
+        f"{name} has {list(getattr(inner, name))}"
+        for name in ("_out", "_detached", "_dropped")
+        if getattr(inner, name)
+    ]
+    if getattr(inner, "_waiters", None):
+        wrong.append(f"{len(inner._waiters)} still wait")
+    return wrong
+
+
+async def assert_nothing_lost(
+    pool: Any,
+    witness: Witness,
+    until: Callable[[Callable[[], object]], Awaitable[None]],
+    *,
+    capacity: int = 1,
+    where: object = "",
+) -> None:
+    """Assert the invariants of a pool that nobody uses any more, and dispose of it.
+
+    All of its capacity can be had, clean and open; then all connections are closed, once.
+
+    Args:
+        pool: of either mode.
+        witness: made its connections.
+        until: waits until a condition holds, or fails.
+        capacity: how many callers can have a connection at a time.
+        where: tells where this comes from.
+    """
+    try:
+        await until(lambda: not leftovers(pool))
+    except AssertionError:
+        raise AssertionError(f"{where}: {leftovers(pool)}, {witness.events}") from None
+    taken = []
+    for number in range(capacity):
+        try:
+            lease = await _take(pool, until)
+        except Exception as error:
+            raise AssertionError(
+                f"{where}: connection {number + 1} of {capacity} can't be had: {error!r}, "
+                f"{pool.status()}, {witness.events}"
+            ) from error
+        witness.handed_out(lease.connection, "the checker")
+        taken.append(lease)
+    for lease in taken:
+        witness.given_back(lease.connection, "the checker")
+        await _go(lease.close())
+    await _go(pool.dispose())
+    try:
+        await until(lambda: not witness.open)
+    except AssertionError:
+        raise AssertionError(
+            f"{where}: {witness.open} neither kept nor closed: {witness.events}"
+        ) from None
+    assert not books(pool), f"{where}: {books(pool)}"
+    assert not witness.violations, f"{where}: {witness.violations}, {witness.events}"
+
+
+async def _take(pool: Any, until: Callable[..., Awaitable[None]]) -> Any:
+    for _ in range(1000):
+        try:
+            return await _go(pool.unique_connection(timeout=30))
+        except AssertionError:  # an AssertionPool's connection is still being returned
+            looks = iter((False, True))
+            await until(looks.__next__)
+    raise AssertionError("it is out for ever")
+
+
+async def _go(result: Any) -> Any:
+    return await result if isawaitable(result) else result
