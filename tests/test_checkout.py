@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -209,3 +210,21 @@ async def test_failed_reset_closes_the_connection(mode: Mode) -> None:
     assert (pool.checkedin(), pool.checkedout()) == (1, 0)
     async with mode.block(pool.connect()) as conn:
         assert conn.number == 2
+
+
+@pytest.mark.parametrize("kind", ["QueuePool", "NullPool", "AssertionPool"])
+async def test_unique_lease_outlives_its_caller(mode: Mode, kind: str) -> None:
+    pool = mode.pool(kind)
+    leases = []
+
+    async def checkout() -> None:
+        leases.append(await mode.go(pool.unique_connection()))
+
+    async with mode.group() as start:
+        start(checkout)
+    gc.collect()  # the task or thread is gone
+    await mode.go(leases.pop().close())
+    async with mode.block(pool.connect()):
+        pass
+    await mode.go(pool.dispose())
+    assert not mode.world.open

@@ -98,6 +98,9 @@ class FakeConnection:
         self._step("cursor")
         return FakeCursor(self)
 
+    def ping(self) -> Any:
+        self._step("ping")
+
     def rollback(self) -> Any:
         self._step("rollback")
 
@@ -131,6 +134,10 @@ class AsyncFakeConnection(FakeConnection):
     async def cursor(self) -> Any:
         await self.world.suspend()
         return super().cursor()
+
+    async def ping(self) -> None:
+        await self.world.suspend()
+        super().ping()
 
     async def rollback(self) -> None:
         await self.world.suspend()

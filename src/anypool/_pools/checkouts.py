@@ -47,6 +47,8 @@ class Checkouts(Returns[ConnT]):
             if lease is not None and lease._record is not None:
                 lease._count += 1
                 return lease
+        else:
+            hash(caller)  # while it lives: who returns the lease may outlive it
         return self._new_lease(owner, caller)
 
     def _new_lease(self, owner: Any, caller: Caller) -> Any:

@@ -247,6 +247,8 @@ class QueuePool(Upkeep[ConnT]):
                 if lease is not None and lease._record is not None:
                     lease._count += 1
                     return lease
+        else:
+            hash(caller)  # while it lives: who returns the lease may outlive it
         record = lease = None
         try:
             if not self._simple_checkout:
@@ -416,7 +418,9 @@ class QueuePool(Upkeep[ConnT]):
                 with suppress(ValueError):
                     self._idle.remove(record)
                     surplus.append(record)
-        while len(self._idle) > self._keep:
+        while self._idle and (
+            len(self._idle) > self._keep or self._total - len(surplus) > self._capacity
+        ):
             with suppress(IndexError):
                 surplus.append(self._idle.pop())
         return surplus

@@ -211,12 +211,13 @@ class Returns(Connects[ConnT]):
             if self._is_busy(record):
                 self._dropped.append(record)  # who is busy with it looks here afterwards
             else:
-                # Within the bound of every return, as nobody is there to give up on it.
-                self._spawn(self._complete(record, self._checkin_dropped(record)))
+                self._spawn(self._checkin_dropped(record))
 
     async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
         try:
-            # A slot that stands in for one that was lost has never been anybody's.
-            await self._checkin(record, quiet=record._serial == 0)
+            # Within the bound of every return, as nobody is there to give up on it. A slot
+            # that stands in for one that was lost has never been anybody's.
+            checkin = self._checkin(record, quiet=record._serial == 0)
+            await self._complete(record, checkin)
         except Exception as error:
             self._log.exception("A checkin listener failed for a dropped lease", error)

@@ -72,7 +72,8 @@ class PooledConnection(Lease[ConnT]):
         The lease keeps it, with a copy of `info`; ``close()`` then closes it. The pool
         opens another one in its place at need. Does nothing on a closed lease.
         """
-        self._owner._run(self._pool._detach_lease, self)
+        if self._connection is not None:
+            self._owner._run(self._pool._detach_lease, self)
 
     def cursor(self, *args: Any, **kwargs: Any) -> PooledCursor:
         """Open a cursor. If the driver can't, the connection is invalidated.

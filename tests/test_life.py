@@ -1,0 +1,689 @@
+"""The life of a pool: opened, warm, fit, resized, held back, drained, closed."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+import anypool
+
+from .support.holds import Holds
+from .support.modes import PATIENCE, Mode
+
+KINDS = ["QueuePool", "NullPool", "StaticPool", "AssertionPool", "Singleton"]
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def inner(pool: Any) -> Any:
+    return getattr(pool, "async_pool", pool)
+
+
+async def look(mode: Mode, pool: Any) -> None:
+    """Have the pool looked after now."""
+
+    async def kick() -> None:
+        inner(pool)._kick()
+
+    if mode.blocking:
+        pool._run(kick)
+    else:
+        await kick()
+
+
+async def opened(mode: Mode, **options: Any) -> tuple[Any, Clock]:
+    """Open a pool with a driven clock."""
+    if mode.name == "portal":  # so that the pool is in its loop from the first
+        connect = mode.world.connect
+
+        async def create() -> Any:
+            return await connect()
+
+        options["creator"] = create
+    pool = mode.pool(**options)
+    clock = Clock()
+    if mode.blocking:
+        pool._run(_set_clock, inner(pool), clock)
+    else:
+        inner(pool)._runtime.caller()
+        await _set_clock(pool, clock)
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    return pool, clock
+
+
+async def _set_clock(pool: Any, clock: Clock) -> None:
+    pool._runtime.caller()
+    pool._runtime.now = clock
+
+
+# Opening and closing.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("entered", [True, False])
+async def test_closed_pool_has_no_connections(mode: Mode, kind: str, entered: bool) -> None:
+    pool = mode.pool(kind)
+    if entered:
+        await mode.go(pool.open())
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number in mode.world.open
+    await mode.go(pool.close())
+    assert not mode.world.open
+    with pytest.raises(anypool.PoolClosedError, match="closed"):
+        await mode.go(pool.connect())
+    await mode.go(pool.close())
+    if mode.name != "portal":
+        with pytest.raises(anypool.PoolClosedError, match="recreate"):
+            await mode.go(pool.open())
+    fresh = pool.recreate()
+    async with mode.block(fresh.connect()):
+        pass
+    await mode.go(fresh.close())
+    assert not mode.world.open
+
+
+async def test_pool_as_a_context_manager(mode: Mode) -> None:
+    pool = mode.pool(min_size=2)
+    async with mode.block(pool) as entered:
+        assert entered is pool
+        await mode.go(pool.wait())
+        assert len(mode.world.open) == 2
+    assert not mode.world.open
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_close_waits_for_what_is_out(mode: Mode, kind: str) -> None:
+    pool = mode.pool(kind)
+    lease = await mode.go(pool.connect())
+    number = lease.connection.number
+    closing, closed = mode.event(), mode.event()
+
+    async def close() -> None:
+        closing.set()
+        await mode.go(pool.close())
+        closed.set()
+
+    async with mode.group() as start:
+        start(close)
+        await closing.wait()
+        await mode.until(lambda: inner(pool)._closed)
+        assert number in mode.world.open
+        await mode.go(lease.close())
+        await closed.wait()
+    assert not mode.world.open
+    assert mode.world.count("rollback") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_close_terminates_what_is_out_for_too_long(mode: Mode, kind: str) -> None:
+    pool = mode.pool(kind)
+    lease = await mode.go(pool.connect())
+    await mode.go(pool.close(timeout=0))
+    assert not mode.world.open
+    assert not lease.is_valid
+    with pytest.raises(anypool.InvalidRequestError):
+        lease.connection
+    await mode.go(lease.close())
+    await mode.go(lease.detach())
+
+
+async def test_detached_connections_survive_the_close(mode: Mode) -> None:
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.detach())
+    await mode.go(pool.close(timeout=0))
+    if mode.name != "portal":  # there, the event loop of the connection has ended
+        assert mode.world.open == [1]
+        await mode.go(lease.close())
+    assert not mode.world.open
+
+
+async def test_waiters_are_told_of_the_close(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=None)
+    lease = await mode.go(pool.connect())
+    told = []
+
+    async def wait() -> None:
+        with pytest.raises(anypool.PoolClosedError):
+            await mode.go(pool.connect())
+        told.append(1)
+
+    async with mode.group() as start:
+        for _ in range(3):
+            start(wait)
+        await mode.until(lambda: pool.stats().waiting == 3)
+        start(_close, mode, pool)
+        await mode.until(lambda: len(told) == 3)
+        await mode.go(lease.close())
+    assert not mode.world.open
+
+
+async def _close(mode: Mode, pool: Any) -> None:
+    await mode.go(pool.close())
+
+
+async def test_close_closes_idle_connections_at_the_same_time(mode: Mode) -> None:
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, min_size=4)
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    hold = holds.on("close")
+
+    async with mode.group() as start:
+        start(_close, mode, pool)
+        await mode.until(lambda: hold.reached == 4)
+        hold.release()
+    assert not mode.world.open
+
+
+async def test_cancelled_close_leaves_nothing(mode: Mode) -> None:
+    if mode.blocking:
+        pytest.skip("needs cancellation")
+    pool = mode.pool(min_size=3)
+    await pool.open()
+    await pool.wait()
+    lease = await pool.connect()
+    with anyio.move_on_after(0.05) as scope:
+        await pool.close(timeout=None)
+    assert scope.cancelled_caught
+    await mode.until(lambda: not mode.world.open)
+    assert not lease.is_valid
+
+
+async def test_body_that_is_cancelled_closes_the_pool(mode: Mode) -> None:
+    if mode.blocking:
+        pytest.skip("needs cancellation")
+    pool = mode.pool(min_size=3)
+    with anyio.CancelScope() as scope:
+        async with pool:
+            await pool.wait()
+            lease = await pool.connect()
+            scope.cancel()
+            await anyio.sleep(60)
+    await mode.until(lambda: not mode.world.open)
+    assert not lease.is_valid
+
+
+async def test_close_in_the_middle_of_connects(mode: Mode) -> None:
+    """A connect that ends after the close is closed, and waited for by nobody."""
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(creator=holds.connect, min_size=3)
+    await mode.go(pool.open())
+    await mode.until(lambda: hold.reached == 3)
+    async with mode.group() as start:
+        start(_close, mode, pool)
+        await mode.until(lambda: inner(pool)._closed)
+        hold.release()
+    await mode.until(lambda: not mode.world.open)
+
+
+async def test_no_thread_outlives_the_close(mode: Mode) -> None:
+    before = set(threading.enumerate())
+    pool = mode.pool(min_size=2, keepalive=60)
+    async with mode.block(pool):
+        await mode.go(pool.wait())
+        async with mode.block(pool.connect()):
+            pass
+    late = [t for t in set(threading.enumerate()) - before if t.name.startswith("anypool")]
+    assert [t.name for t in late] in ([], ["anypool exit"])
+
+
+# Size.
+
+
+async def test_min_size_is_opened_at_once_and_kept(mode: Mode) -> None:
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(creator=holds.connect, min_size=3)
+    await mode.go(pool.open())
+    await mode.until(lambda: hold.reached == 3)
+    hold.release()
+    await mode.go(pool.wait())
+    assert (pool.checkedin(), pool.overflow()) == (3, -2)
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate())
+    await mode.until(lambda: len(mode.world.open) == 3)
+    assert len(mode.world.connections) == 4
+    await mode.go(pool.close())
+
+
+async def test_wait_says_what_is_missing(mode: Mode) -> None:
+    mode.world.fail["connect"] = OSError("no route")
+    pool = mode.pool(min_size=2)
+    await mode.go(pool.open())
+    with pytest.raises(anypool.PoolTimeoutError, match="2 of 2") as caught:
+        await mode.go(pool.wait(timeout=0.05))
+    assert isinstance(caught.value.__cause__, OSError)
+    del mode.world.fail["connect"]
+    await mode.go(pool.wait())
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("min_size", [0, 2])
+async def test_fail_fast(mode: Mode, min_size: int) -> None:
+    mode.world.fail["connect"] = OSError("wrong password")
+    pool = mode.pool(min_size=min_size, fail_fast=True)
+    with pytest.raises(OSError, match="wrong password"):
+        await mode.go(pool.open())
+    assert not mode.world.open
+    with pytest.raises(anypool.PoolClosedError):
+        await mode.go(pool.connect())
+
+
+async def test_fail_fast_with_a_server(mode: Mode) -> None:
+    pool = mode.pool(fail_fast=True)
+    async with mode.block(pool):
+        assert len(mode.world.open) == 1
+
+
+async def test_max_idle_closes_what_is_not_needed(mode: Mode) -> None:
+    pool, clock = await opened(mode, pool_size=5, min_size=1, max_idle=60)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(4)]
+    for lease in leases:
+        await mode.go(lease.close())
+    clock.now += 30
+    async with mode.block(pool.connect()):
+        pass
+    clock.now += 31
+    await look(mode, pool)
+    await mode.until(lambda: len(mode.world.open) == 1)
+    assert pool.stats().closed == {"idle": 3}
+    clock.now += 61
+    await look(mode, pool)
+    await mode.settle()
+    assert len(mode.world.open) == 1  # min_size
+    await mode.go(pool.close())
+
+
+async def test_lifo(mode: Mode) -> None:
+    pool = mode.pool(use_lifo=True)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(3)]
+    for lease in leases:
+        await mode.go(lease.close())
+    numbers = []
+    for _ in range(3):
+        async with mode.block(pool.connect()) as connection:
+            numbers.append(connection.number)
+    assert numbers == [leases and 3] * 3
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_max_waiting(mode: Mode, is_open: bool) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0, max_waiting=2)
+    if is_open:
+        await mode.go(pool.open())
+    lease = await mode.go(pool.connect())
+
+    async def wait() -> None:
+        async with mode.block(pool.connect()):
+            pass
+
+    async with mode.group() as start:
+        start(wait)
+        start(wait)
+        await mode.until(lambda: pool.stats().waiting == 2)
+        with pytest.raises(anypool.TooManyWaitersError, match="max_waiting is 2"):
+            await mode.go(pool.unique_connection())
+        await mode.go(lease.close())
+    await mode.go(pool.close())
+
+
+async def test_max_waiting_of_zero_lets_callers_connect(mode: Mode) -> None:
+    pool = mode.pool(pool_size=2, max_overflow=0, max_waiting=0)
+    async with mode.block(pool):
+        first = await mode.go(pool.unique_connection())
+        second = await mode.go(pool.unique_connection())
+        with pytest.raises(anypool.TooManyWaitersError):
+            await mode.go(pool.unique_connection())
+        await mode.go(first.close())
+        await mode.go(second.close())
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_resize(mode: Mode, is_open: bool) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    if is_open:
+        await mode.go(pool.open())
+    leases = [await mode.go(pool.unique_connection())]
+    got = mode.event()
+
+    async def wait() -> None:
+        leases.append(await mode.go(pool.unique_connection()))
+        got.set()
+
+    async with mode.group() as start:
+        start(wait)
+        await mode.until(lambda: pool.stats().waiting == 1)
+        await mode.go(pool.resize(3))
+        await got.wait()
+    leases.append(await mode.go(pool.unique_connection()))
+    assert (pool.size(), pool.checkedout()) == (3, 3)
+    await mode.go(leases.pop().close())
+    await mode.go(pool.resize(1, 0))
+    assert pool.checkedin() == 0  # the surplus is closed
+    await mode.go(leases.pop().close())
+    assert len(mode.world.open) == 1
+    with pytest.raises(anypool.PoolTimeoutError):
+        await mode.go(pool.unique_connection(timeout=0))
+    await mode.go(leases.pop().close())
+    assert (pool.checkedin(), len(mode.world.open)) == (1, 1)
+    with pytest.raises(ValueError, match="pool_size"):
+        await mode.go(pool.resize(-1))
+    assert pool.size() == 1
+    await mode.go(pool.close())
+
+
+# Age and health.
+
+
+async def test_jitter_keeps_connections_from_dying_together(mode: Mode) -> None:
+    pool, clock = await opened(mode, min_size=20, pool_size=20, recycle=100)
+    limits = {record._expires_at - clock.now for record in inner(pool)._idle}
+    assert len(limits) > 15
+    assert min(limits) > 90
+    assert max(limits) <= 100
+    clock.now += 95
+    await look(mode, pool)
+    old = sum(limit < 95 for limit in limits)
+    await mode.until(lambda: pool.stats().closed.get("recycle") == old)
+    await mode.go(pool.wait())
+    await mode.until(lambda: pool.checkedin() == 20)
+    await mode.go(pool.close())
+
+
+async def test_ping_before_every_checkout(mode: Mode) -> None:
+    pool = mode.pool(pre_ping=True)
+    for _ in range(3):
+        async with mode.block(pool.connect()):
+            pass
+    assert mode.world.count("ping") == 2  # the first one is new
+    await mode.go(pool.close())
+
+
+async def test_ping_after_idling(mode: Mode) -> None:
+    pool, clock = await opened(mode, pre_ping=30)
+    for pause, pings in ((0, 0), (29, 0), (31, 1), (1, 1), (31, 2)):
+        clock.now += pause
+        async with mode.block(pool.connect()):
+            assert mode.world.count("ping") == pings
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_one_checkout_gets_past_all_stale_connections(
+    mode: Mode, is_open: bool
+) -> None:
+    pool = mode.pool(pool_size=6, pre_ping=True)
+    if is_open:
+        await mode.go(pool.open())
+    leases = [await mode.go(pool.unique_connection()) for _ in range(6)]
+    for lease in leases:
+        await mode.go(lease.close())
+    dead = set(mode.world.open)
+
+    def ping() -> None:
+        if mode.world.events[-1][1] in dead:
+            raise ConnectionResetError
+
+    mode.world.on["ping"] = ping
+    begin = time.monotonic()
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number not in dead
+    assert time.monotonic() - begin < PATIENCE / 4
+    assert pool.stats().closed["ping"] >= 1
+    await mode.go(pool.close())
+
+
+async def test_keepalive_pings_what_idles(mode: Mode) -> None:
+    pool, clock = await opened(mode, min_size=2, keepalive=60)
+    clock.now += 61
+    await look(mode, pool)
+    await mode.until(lambda: mode.world.count("ping") == 2)
+    await mode.until(lambda: pool.checkedin() == 2)
+    mode.world.fail["ping"] = ConnectionResetError()
+    clock.now += 61
+    await look(mode, pool)
+    await mode.until(lambda: pool.stats().closed.get("ping") == 2)
+    await mode.go(pool.wait())
+    assert len(mode.world.open) == 2
+    await mode.go(pool.close())
+
+
+async def test_drain_replaces_all_connections(mode: Mode) -> None:
+    pool = mode.pool(min_size=3)
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    lease = await mode.go(pool.connect())
+    number = lease.connection.number
+    await mode.go(pool.drain())
+    await mode.until(lambda: mode.world.open[0] == number and mode.world.open[1] > 3)
+    await mode.go(lease.close())
+    await mode.until(lambda: min(mode.world.open) > 3 and len(mode.world.open) == 3)
+    await mode.go(pool.close())
+
+
+async def test_drain_of_a_pool_that_is_not_open(mode: Mode) -> None:
+    pool = mode.pool()
+    async with mode.block(pool.connect()):
+        pass
+    await mode.go(pool.drain())
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 2
+    assert mode.world.open == [2]
+    await mode.go(pool.close())
+
+
+# Bursts.
+
+
+async def test_burst_is_served_by_returns(mode: Mode) -> None:
+    """HikariCP's spike: 50 callers at once, connects of 150 ms, uses of 2 ms."""
+    _slow_connects(mode, 0.15)
+    pool = mode.pool(pool_size=50, max_overflow=0, min_size=5)
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    await _burst(mode, pool)
+    await mode.settle()
+    assert len(mode.world.connections) <= 6
+    await mode.go(pool.close())
+
+
+async def test_burst_at_an_empty_pool(mode: Mode) -> None:
+    _slow_connects(mode, 0.15)
+    pool = mode.pool(pool_size=50, max_overflow=0)
+    await mode.go(pool.open())
+    await _burst(mode, pool)
+    await mode.settle()
+    assert len(mode.world.connections) <= 6
+    await mode.go(pool.close())
+
+
+async def test_long_uses_get_their_own_connections(mode: Mode) -> None:
+    """No caller waits for a return that doesn't come."""
+    pool = mode.pool(pool_size=20, max_overflow=0, timeout=PATIENCE)
+    await mode.go(pool.open())
+    all_there, count = mode.event(), []
+
+    async def use() -> None:
+        async with mode.block(pool.connect()) as connection:
+            count.append(connection)
+            if len(count) == 20:
+                all_there.set()
+            await all_there.wait()
+
+    async with mode.group() as start:
+        for _ in range(20):
+            start(use)
+    await mode.go(pool.close())
+
+
+def _slow_connects(mode: Mode, seconds: float) -> None:
+    create = mode.world.connect
+
+    def slow() -> Any:
+        time.sleep(seconds)
+        return create()
+
+    async def slow_async() -> Any:
+        await anyio.sleep(seconds)
+        return await create()
+
+    mode.world.connect = slow_async if mode.world.coroutine else slow  # type: ignore[method-assign]  # a slower one
+
+
+async def _burst(mode: Mode, pool: Any) -> None:
+    served = []
+
+    async def use() -> None:
+        async with mode.block(pool.connect()) as connection:
+            if mode.blocking:
+                threading.Event().wait(0.002)
+            else:
+                await anyio.sleep(0.002)
+            served.append(connection.number)
+
+    async with mode.group() as start:
+        for _ in range(50):
+            start(use)
+    assert len(served) == 50
+
+
+async def test_connect_of_a_caller_that_left_joins_the_idle_ones(mode: Mode) -> None:
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(creator=holds.connect)
+    await mode.go(pool.open())
+    with pytest.raises(anypool.PoolTimeoutError):
+        await mode.go(pool.connect(timeout=0.02))
+    hold.release()
+    await mode.until(lambda: pool.checkedin() == 1)
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 1
+    await mode.go(pool.close())
+
+
+# An absent server.
+
+
+async def test_absent_server_is_asked_at_growing_intervals(mode: Mode) -> None:
+    mode.world.fail["connect"] = OSError("refused")
+    pool = mode.pool(pool_size=20, timeout=0.5)
+    await mode.go(pool.open())
+
+    async def checkout() -> None:
+        with pytest.raises(anypool.PoolTimeoutError, match="OSError") as caught:
+            await mode.go(pool.connect())
+        assert isinstance(caught.value.__cause__, OSError)
+
+    async with mode.group() as start:
+        for _ in range(20):
+            start(checkout)
+    assert mode.world.count("connect") <= 10
+    assert pool.stats().failed == mode.world.count("connect")
+    del mode.world.fail["connect"]
+    async with mode.block(pool.connect(timeout=PATIENCE)):
+        pass
+    assert len(mode.world.open) <= 2  # no storm
+    await mode.go(pool.close())
+
+
+async def test_suspended_pool_holds_checkouts_back(mode: Mode) -> None:
+    pool = mode.pool(min_size=1)
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    pool.suspend()
+    with pytest.raises(anypool.PoolTimeoutError):
+        await mode.go(pool.connect(timeout=0.01))
+    with pytest.raises(anypool.PoolTimeoutError):
+        await mode.go(pool.connect(timeout=0))
+    got = []
+
+    async def wait() -> None:
+        async with mode.block(pool.connect()) as connection:
+            got.append(connection.number)
+
+    async with mode.group() as start:
+        start(wait)
+        start(wait)
+        await mode.until(lambda: pool.stats().waiting == 2)
+        assert not got
+        pool.resume()
+    assert len(got) == 2
+    await mode.go(pool.close())
+
+
+# Statistics.
+
+
+async def test_stats(mode: Mode) -> None:
+    pool, clock = await opened(mode, pool_size=1, max_overflow=1)
+    first = await mode.go(pool.unique_connection())
+    second = await mode.go(pool.unique_connection())
+    stats = pool.stats()
+    assert (stats.size, stats.checked_out, stats.idle, stats.waiting) == (2, 2, 0, 0)
+    assert (stats.checkouts, stats.opened) == (2, 2)
+
+    async def wait() -> None:
+        async with mode.block(pool.connect()):
+            pass
+
+    async with mode.group() as start:
+        start(wait)
+        await mode.until(lambda: pool.stats().waiting == 1)
+        clock.now += 3
+        assert pool.stats().oldest_wait == 3
+        await mode.go(first.close())
+    with pytest.raises(anypool.PoolTimeoutError):
+        lease = await mode.go(pool.unique_connection())
+        await mode.go(pool.unique_connection(timeout=0))
+    await mode.go(lease.close())
+    clock.now += 2
+    await mode.go(second.close())
+    stats = pool.stats()
+    assert stats.use_time == 3 + 5
+    assert (stats.checkouts, stats.timeouts, stats.cancelled) == (4, 1, 0)
+    assert stats.wait_time >= 3
+    assert stats.waits >= 1
+    assert (stats.size, stats.idle, stats.checked_out) == (1, 1, 0)
+    assert stats.closed == {"overflow": 1}
+    with pytest.raises(AttributeError):
+        stats.size = 3
+    with pytest.raises(TypeError):
+        stats.closed["idle"] = 3
+    await mode.go(pool.close())
+    after = pool.stats()
+    assert (after.size, after.checkouts, after.use_time) == (0, 4, 8)
+    assert after.closed == {"overflow": 1, "dispose": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_stats_of_all_pools(mode: Mode, kind: str) -> None:
+    pool = mode.pool(kind)
+    for _ in range(3):
+        async with mode.block(pool.connect()):
+            stats = pool.stats()
+            assert (stats.checked_out, stats.size) == (1, 1)
+    stats = pool.stats()
+    assert stats.checkouts == 3
+    assert stats.opened == len(mode.world.connections)
+    assert sum(stats.closed.values()) == stats.opened - len(mode.world.open)
+    assert not math.isnan(stats.use_time)
+    await mode.go(pool.close())
+    stats = pool.stats()
+    assert sum(stats.closed.values()) == stats.opened
