@@ -687,3 +687,19 @@ async def test_stats_of_all_pools(mode: Mode, kind: str) -> None:
     await mode.go(pool.close())
     stats = pool.stats()
     assert sum(stats.closed.values()) == stats.opened
+
+
+async def test_use_times_are_measured_for_those_who_ask(mode: Mode) -> None:
+    pool, clock = await opened(mode)
+
+    async def use(times: int) -> None:
+        for _ in range(times):
+            async with mode.block(pool.connect()):
+                clock.now += 1
+
+    await use(1200)
+    assert not inner(pool)._timed
+    assert pool.stats().use_time == 1000
+    await use(1200)
+    assert pool.stats().use_time == 2200
+    await mode.go(pool.close())

@@ -36,8 +36,9 @@ class PoolStats:
         failed: Connects that failed.
         closed: Connections that were closed, by reason; detached ones are not the pool's.
         wait_time: Time that callers spent waiting, summed up.
-        use_time: Time that connections were checked out, summed up when they return.
-            Measured once the pool was opened, or asked for its statistics before.
+        use_time: Time that connections were checked out, summed up when they return. After
+            a thousand checkouts for which nobody asked, this is not measured any more until
+            somebody does.
         connect_time: Time that connecting took, summed up.
     """
 

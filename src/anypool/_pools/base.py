@@ -91,7 +91,8 @@ class Pool(Life[ConnT]):
         self._recycle = base["recycle"]
         self._jitter = base["recycle_jitter"]
         self._ping_after = _ping_after(base["pre_ping"])
-        self._timed = self._recycle >= 0 or self._ping_after < math.inf
+        self._keeps_time = self._recycle >= 0 or self._ping_after < math.inf
+        self._timed = True
         self._use_threadlocal: bool = base["use_threadlocal"]
         self._reset_mode = base["reset_on_return"]
         self._lose_all = base["on_disconnect"] == "pool"

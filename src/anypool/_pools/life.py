@@ -123,9 +123,9 @@ class Life(Checkouts[ConnT]):
             self._opened = True
             if self._jitter is None and self._recycle > 0:
                 self._jitter = self._recycle / 10
-            self._time_from_now()
 
     def _time_from_now(self) -> None:
+        self._keeps_time = True
         if not self._timed:
             now = self._runtime.now()
             for record in self._known_records():

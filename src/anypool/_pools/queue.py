@@ -119,6 +119,7 @@ class QueuePool(Upkeep[ConnT]):
         self._suspended = False
         super().__init__(creator, **options)
         self._timeout = timeout
+        self._keeps_time |= max_idle is not None or keepalive is not None
 
     def _set_size(self, pool_size: int, max_overflow: int) -> None:
         check_count("pool_size", pool_size, minimum=0)
@@ -446,6 +447,8 @@ class QueuePool(Upkeep[ConnT]):
             self._check_queue()
         gate, since = self._runtime.gate(), self._runtime.now()
         waiter: Waiter[ConnT] = Waiter(lease._ref, gate, since)
+        if not self._waiters:
+            self._rush_since, self._rush_served = since, 0
         self._waiters[waiter.ref] = waiter
         if first:
             self._waiters.move_to_end(waiter.ref, last=False)
@@ -501,6 +504,7 @@ class QueuePool(Upkeep[ConnT]):
         self._weigh()
 
     def _note_wait(self, waiter: Waiter[ConnT]) -> None:
+        self._rush_served += 1
         self._counts.waits += 1
         self._counts.wait_time += self._runtime.now() - waiter.since
 

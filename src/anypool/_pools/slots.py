@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic
 from weakref import ref
 
 from typing_extensions import TypeVar
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 ConnT = TypeVar("ConnT")
 T = TypeVar("T")
+
+TIMED_AT_FIRST: Final = 1000
+"""Checkouts of a slot after which use times are not measured any more if nobody asks."""
 
 
 class Slots(Generic[ConnT]):
@@ -55,6 +58,7 @@ class Slots(Generic[ConnT]):
         "_first_mutex",
         "_inline",
         "_jitter",
+        "_keeps_time",
         "_known",
         "_listeners",
         "_log",
@@ -89,6 +93,7 @@ class Slots(Generic[ConnT]):
     _epoch: int
     _inline: bool
     _jitter: float | None
+    _keeps_time: bool
     _listeners: Listeners[ConnT, Any]
     _log: PoolLog
     _lose_all: bool
@@ -218,6 +223,9 @@ class Slots(Generic[ConnT]):
             now = self._runtime.now()
             record._used += now - record._since
             record._since = now
+            # Two looks at the clock take 0.2 µs of some 2.5 (CPython 3.11).
+            if record._checkouts >= TIMED_AT_FIRST and not self._keeps_time:
+                self._timed = False
 
     def _note_close(self, reason: CloseReason) -> None:
         self._counts.closed[reason] = self._counts.closed.get(reason, 0) + 1

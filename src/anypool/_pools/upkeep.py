@@ -28,6 +28,9 @@ ConnT = TypeVar("ConnT")
 RENEW_AT_ONCE: Final = 2
 """How many connections are replaced at a time, so that the others can serve meanwhile."""
 
+RUSH_WINDOW: Final = 0.5
+"""Seconds after which it is counted anew how quickly those who wait are served."""
+
 LOOK_EVERY: Final = 1.0
 """Seconds between looks at idle connections: idle ones that come back tell nobody."""
 
@@ -43,6 +46,8 @@ class Upkeep(Pool[ConnT]):
         "_max_idle",
         "_min_size",
         "_misplaced",
+        "_rush_served",
+        "_rush_since",
         "_suspended",
         "_watchers",
     )
@@ -63,6 +68,9 @@ class Upkeep(Pool[ConnT]):
         self._backoff = Backoff()
         # The gates of those who wait until the pool is warm.
         self._watchers: list[Any] = []
+        # Since when callers have been waiting, and how many were served meanwhile.
+        self._rush_since = 0.0
+        self._rush_served = 0
         # Whether a blocking pool's creator turned out to be one for an event loop.
         self._misplaced = False
 
@@ -193,19 +201,19 @@ class Upkeep(Pool[ConnT]):
             waiting=waiting,
             live=self._total - connecting,
             connecting=connecting,
-            use=self._use_time(),
+            use=self._use_time(self._total - connecting),
             connect=self._counts.connect_time / max(1, self._counts.opened),
         )
 
-    def _use_time(self) -> float:
-        """Return for how long a connection is out on average."""
-        known, now = self._known_records(), self._runtime.now()
-        checkouts = self._counts.checkouts + sum(r._checkouts for r in known)
-        out = list(self._out.values())
-        returned = checkouts - len(out)
-        used: float = self._counts.use_time + sum(r._used for r in known)
-        lasting: float = sum(now - record._since for record in out)
-        return max(used / max(1, returned), lasting / max(1, len(out)))
+    def _use_time(self, live: int) -> float:
+        """Return for how long connections are out, going by how quickly those who wait are
+        served; if none has been, by how long they have waited."""
+        now: float = self._runtime.now()
+        lasting = now - self._rush_since
+        use = lasting * live / self._rush_served if self._rush_served else lasting
+        if lasting > RUSH_WINDOW:
+            self._rush_since, self._rush_served = now, 0
+        return use
 
     def _count_connecting(self) -> int:
         for reference in [r for r in self._connecting if r() is None]:
