@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import iscoroutinefunction
 from types import CodeType, CoroutineType, TracebackType
 from typing import Any, Generic, Self, overload
@@ -474,11 +475,13 @@ def _first_then(
 ) -> Callable[[], Any]:
     """Make a creator that first returns what an earlier call has already begun, if any."""
     begun = [] if first is None else [first]
+    # A partial's arguments stay visible, for listeners that change them.
+    whole: Any = creator if isinstance(creator, partial) else partial(creator)
 
-    def create() -> Any:
+    def create(*args: Any, **parameters: Any) -> Any:
         try:
             return begun.pop()
         except IndexError:
-            return creator()
+            return whole.func(*args, **parameters)
 
-    return create
+    return partial(create, *whole.args, **whole.keywords)
