@@ -419,8 +419,15 @@ class Connects(Slots[ConnT]):
         if record.connection is not None:
             if record._driver.blocking and not self._runtime.blocking:
                 return False
-            if not terminate_connection(record):
-                return False
+            try:
+                if not terminate_connection(record):
+                    return False
+            except BaseException:
+                # A second interrupt: half closed, but the slot must not be lost with it.
+                record.connection = None
+                if record._on_lost is not None:
+                    self._put_back(record)
+                raise
             record.connection = None
             if record._on_lost is not None:
                 self._decide(self._note_close, "lost")

@@ -107,9 +107,11 @@ class SharedSlots(Pool[ConnT]):
             await self._invalidate_record(record, error)
 
     def _drop(self, record: ConnectionRecord[ConnT]) -> None:
-        if record._users == 1 and record.connection is not None:
-            self._abandon(record)
-        self._put_back(record)
+        try:
+            if record._users == 1 and record.connection is not None:
+                self._abandon(record)
+        finally:
+            self._put_back(record)
 
     async def _alone(
         self,
