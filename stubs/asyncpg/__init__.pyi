@@ -7,6 +7,8 @@ class Connection:
     _cancellations: set[Any]
     _loop: AbstractEventLoop
     _top_xact: Any
+    _listeners: Any
+    _log_listeners: Any
     _transport: Transport
 
     async def close(self, *, timeout: float | None = ...) -> None: ...

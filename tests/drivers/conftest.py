@@ -72,6 +72,12 @@ class Live(Mode):
         self.made.append(pool)
         return pool
 
+    def autocommit(self, on: bool) -> tuple[str]:
+        """Return a URL's arguments that turn autocommit on, or off as is the default."""
+        if not on or self.driver == "asyncpg":  # which knows nothing else
+            return ("",)
+        return ("?autocommit=true",)
+
     async def execute(self, pool: Any, connection: Any, statement: str) -> Any:
         """Execute a statement; return the first column of the first row, if any."""
         if self.driver == "asyncpg":

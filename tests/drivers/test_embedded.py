@@ -67,11 +67,10 @@ def test_closed_by_its_user(scheme: str, tmp_path: Path) -> None:
     pool.dispose()
 
 
-def test_running_statement_is_interrupted(tmp_path: Path) -> None:
-    endless = (
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT max(i) FROM n"
-    )
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT max(i) FROM n"
 
+
+def test_running_statement_is_interrupted(tmp_path: Path) -> None:
     async def main() -> None:
         pool = anypool.create_pool(f"sqlite+aiosqlite:///{tmp_path}/app.db", pool_size=1)
         with anyio.fail_after(5):
@@ -79,11 +78,41 @@ def test_running_statement_is_interrupted(tmp_path: Path) -> None:
                 pass
             with anyio.move_on_after(0.1) as scope:
                 async with pool.connect() as connection:
-                    await connection.execute(endless)
+                    await connection.execute(ENDLESS)
             assert scope.cancelled_caught
             async with pool.connect() as again:
                 assert again is first
                 await again.execute("SELECT 1")
+        await pool.dispose()
+
+    anyio.run(main)
+
+
+def test_statements_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
+    """A time limit inside of the block: its end looks like any other."""
+
+    async def main() -> None:
+        pool = anypool.create_pool(f"sqlite+aiosqlite:///{tmp_path}/app.db", pool_size=1)
+        with anyio.fail_after(5):
+            async with pool.connect() as first:
+                for _ in range(3):
+                    with anyio.move_on_after(0.01):
+                        await first.execute(ENDLESS)
+            async with pool.connect() as again:
+                assert again is first
+                await again.execute("SELECT 1")
+        await pool.dispose()
+
+    anyio.run(main)
+
+
+def test_return_of_aiosqlite_is_no_thread_hop(tmp_path: Path) -> None:
+    async def main() -> None:
+        pool = anypool.create_pool(f"sqlite+aiosqlite:///{tmp_path}/app.db", pool_size=1)
+        for _ in range(2):
+            async with pool.connect() as connection:
+                await connection.execute("SELECT 1")
+                assert not driver_for(connection, awaited=True).needs_reset(connection)
         await pool.dispose()
 
     anyio.run(main)

@@ -6,6 +6,7 @@ import inspect
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -99,17 +100,54 @@ async def test_snapshot_of_a_read_is_given_up(mode: Live) -> None:
         mode.server.ask(f"INSERT INTO {mode.server.table} VALUES ({expected})")
 
 
-async def test_nothing_is_sent_when_nothing_is_open(mode: Live) -> None:
-    # MySQL's drivers don't keep track of transactions unless autocommit is on.
-    query = "?autocommit=true" if isinstance(mode.server, MariaDB) else ""
-    pool = mode.pool(query, pool_size=1, max_overflow=0)
-    await _works(mode, pool)
-    for statements in ((), ("BEGIN", "SELECT 1", "COMMIT"), ("BEGIN", "ROLLBACK")):
+@pytest.mark.parametrize("autocommit", [False, True], ids=["", "autocommit"])
+async def test_nothing_is_sent_when_nothing_is_open(mode: Live, autocommit: bool) -> None:
+    pool = mode.pool(*mode.autocommit(autocommit), pool_size=1, max_overflow=0)
+    change = f"INSERT INTO {mode.server.table} VALUES"
+    for statements in (
+        (),
+        ("BEGIN", "SELECT 1", "COMMIT"),
+        ("BEGIN", "ROLLBACK"),
+        (f"{change} (1)", "COMMIT"),
+        ("SELECT 1", f"{change} (2)", "ROLLBACK"),
+        ("BEGIN", f"{change} (3)", "COMMIT"),
+        *([("SELECT 1",), (f"{change} (4)",)] if autocommit else []),
+    ):
         async with mode.block(pool.connect()) as connection:
             for statement in statements:
                 await mode.execute(pool, connection, statement)
             sent = mode.proxy.sent
         assert mode.proxy.sent == sent, statements
+    assert mode.proxy.connects == 1
+    if mode.driver != "asyncpg":
+        async with mode.block(pool.connect()) as connection:
+            await mode.execute(pool, connection, "SELECT 1")
+            await mode.go(pool.call(connection.commit))
+            sent = mode.proxy.sent
+        assert mode.proxy.sent == sent
+
+
+async def test_something_is_sent_when_something_may_be_open(mode: Live) -> None:
+    pool = mode.pool(*mode.autocommit(True), pool_size=1, max_overflow=0)
+    table = mode.server.table
+    hidden: list[tuple[str, ...]] = [
+        ("BEGIN", f"SELECT id FROM {table}"),
+        ("BEGIN", f"DELETE FROM {table}"),
+    ]
+    if isinstance(mode.server, MariaDB):
+        # One statement, which begins a transaction and fails. Errors bring no flags.
+        begun = f"START TRANSACTION; INSERT INTO {table} VALUES (1); INSERT INTO nowhere"
+        hidden += [(f"BEGIN NOT ATOMIC {begun} VALUES (1); END",)]
+    for statements in hidden:
+        async with mode.block(pool.connect()) as connection:
+            with suppress(Exception):
+                for statement in statements:
+                    await mode.execute(pool, connection, statement)
+            sent = mode.proxy.sent
+        assert mode.proxy.sent > sent, statements
+        # No lock is left, and no row.
+        mode.server.ask(f"INSERT INTO {table} VALUES (1)")
+        mode.server.ask(f"DELETE FROM {table}")
     assert mode.proxy.connects == 1
 
 

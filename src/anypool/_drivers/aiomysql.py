@@ -12,10 +12,10 @@ from .transports import hang_up
 
 
 class AiomysqlDriver(CoroutineDriver):
-    """Trusts the server's status flags where these are known for certain."""
+    """Goes by the server's status flags, where these are known for certain."""
 
     def needs_reset(self, connection: aiomysql.Connection, /) -> bool:
-        return connection.closed or mysql.needs_reset(connection)
+        return connection.closed or mysql.needs_reset(connection, mysql.AsyncCommands)
 
     async def reset(self, connection: aiomysql.Connection, mode: ResetMode, /) -> None:
         mysql.check_unread(connection)

@@ -13,6 +13,9 @@ from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
 from .sqlite3 import end_transaction, reset_session
 
+INTERVAL = 0.02
+"""Seconds between two attempts to interrupt."""
+
 
 class AiosqliteDriver(CoroutineDriver):
     """Looks at sqlite3's own state, so that idle returns cost no thread hop."""
@@ -31,14 +34,18 @@ class AiosqliteDriver(CoroutineDriver):
 
     async def reset(self, connection: aiosqlite.Connection, mode: ResetMode, /) -> None:
         # Queued behind whatever the connection's thread is still doing.
-        execute: Any = connection._execute
+        statements: Any = connection._execute
+        unfinished = isinstance(statements, Statements) and statements.unfinished
         if mode == "full":
-            await execute(reset_session, connection._conn)
+            work = statements(reset_session, connection._conn)
         else:
-            await execute(end_transaction, connection._conn, mode)
-        statements = vars(connection).get("_execute")
-        if isinstance(statements, Statements):
+            work = statements(end_transaction, connection._conn, mode)
+        if unfinished:
+            # Somebody gave up waiting; so nobody wants their end.
+            await interrupt_until_done(connection, asyncio.ensure_future(work))
             statements.unfinished = 0  # they came before this one
+        else:
+            await work
 
     async def interrupt(self, connection: aiosqlite.Connection, /) -> None:
         await connection.interrupt()
@@ -77,6 +84,22 @@ class Statements:
             raise
         self.unfinished -= 1
         return result
+
+
+async def interrupt_until_done(
+    connection: aiosqlite.Connection, work: asyncio.Task[None]
+) -> None:
+    """Wait for what is queued last, and stop what comes before it.
+
+    More than once, since a statement that has not begun yet can't be interrupted.
+    """
+    try:
+        while not work.done():
+            await connection.interrupt()
+            await asyncio.wait({work}, timeout=INTERVAL)
+    finally:
+        work.cancel()
+    work.result()
 
 
 def stop(connection: aiosqlite.Connection) -> None:

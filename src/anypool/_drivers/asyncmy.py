@@ -13,10 +13,12 @@ from .transports import hang_up
 
 
 class AsyncmyDriver(CoroutineDriver):
-    """Trusts the server's status flags where these are known for certain."""
+    """Goes by the server's status flags, where these are known for certain."""
 
     def needs_reset(self, connection: Any, /) -> bool:
-        return not connection.connected or mysql.needs_reset(connection)
+        return not connection.connected or mysql.needs_reset(
+            connection, mysql.AsyncCommands
+        )
 
     async def reset(self, connection: Any, mode: ResetMode, /) -> None:
         mysql.check_unread(connection)

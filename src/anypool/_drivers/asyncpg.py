@@ -25,13 +25,16 @@ class AsyncpgDriver(CoroutineDriver):
         )
 
     async def reset(self, connection: asyncpg.Connection, mode: ResetMode, /) -> None:
-        # asyncpg's own reset() does RESET ALL, which wipes what a connect listener has set.
-        await connection.execute("COMMIT" if mode == "commit" else "ROLLBACK")
+        # asyncpg's own reset() does RESET ALL, which wipes what a connect listener has set;
+        # and DISCARD ALL makes its other statements superfluous.
+        if mode != "full" or self.needs_reset(connection):
+            await connection.execute("COMMIT" if mode == "commit" else "ROLLBACK")
         # A transaction object that was not ended is over now; asyncpg would make the next
         # one a savepoint inside of it.
         connection._top_xact = None
         if mode == "full":
-            await connection.reset()  # forgets its callbacks, too
+            connection._listeners.clear()
+            connection._log_listeners.clear()
             await connection.execute("DISCARD ALL")
             await connection.reload_schema_state()  # its prepared statements are gone
 

@@ -86,6 +86,19 @@ def _async_psycopg(module: Any, url: DatabaseURL) -> Creator:
     return _awaiting(module.AsyncConnection.connect, arguments)
 
 
+def _psycopg2(module: Any, url: DatabaseURL) -> Creator:
+    arguments = _addressed(url, user="user", database="dbname")
+    # Its connect function doesn't know this one, as all others do.
+    autocommit = arguments.pop("autocommit", False)
+
+    def connect() -> Any:
+        connection = module.connect(**arguments)
+        connection.autocommit = autocommit
+        return connection
+
+    return connect
+
+
 def _asyncpg(module: Any, url: DatabaseURL) -> Creator:
     arguments = _addressed(url, user="user", database="database")
     # As in a DSN: what the driver doesn't know are settings of the server's.
@@ -139,7 +152,7 @@ _CONNECTORS = {
     "sqlite+sqlite3": Connector("sqlite3", None, _sqlite, embedded=True),
     "sqlite+aiosqlite": Connector("aiosqlite", "aiosqlite", _sqlite, embedded=True),
     "postgresql+psycopg": _PSYCOPG,
-    "postgresql+psycopg2": Connector("psycopg2", "psycopg2", _psycopg),
+    "postgresql+psycopg2": Connector("psycopg2", "psycopg2", _psycopg2),
     "postgresql+asyncpg": Connector("asyncpg", "asyncpg", _asyncpg),
     "mysql+pymysql": Connector("pymysql", "pymysql", _mysql),
     "mysql+aiomysql": Connector("aiomysql", "aiomysql", _async_mysql),

@@ -5,6 +5,7 @@ They are one code base at heart, and keep what the server says in the same place
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,18 +20,70 @@ _IN_TRANSACTION = 0x0001
 _AUTOCOMMIT = 0x0002
 
 
-def needs_reset(connection: Any) -> bool:
-    """Look at the status flags that the server sent last.
+_UNANSWERED = 0x1000000
+"""Set among the status flags, beyond those of the protocol, by Commands."""
 
-    It sends them with every answer, but these drivers only note them when the answer is
-    neither rows nor an error. With autocommit off, any statement could have opened a
-    transaction without their knowing; so the flags can be trusted only where it is on.
+
+class Commands:
+    """Takes the place of a connection's ``_execute_command``, which all commands go
+    through.
+
+    These drivers note the status flags of some answers, but not of rows, nor do errors have
+    any. So each command marks the flags that are there as those of an earlier one; an
+    answer that brings new ones takes the mark away.
     """
-    status: int = connection.server_status
-    if status & _IN_TRANSACTION or not status & _AUTOCOMMIT:
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = weakref.ref(connection)
+
+    def __call__(self, *args: Any) -> Any:
+        connection: Any = self._connection()
+        try:
+            return type(connection)._execute_command(connection, *args)
+        finally:
+            connection.server_status |= _UNANSWERED
+
+
+class AsyncCommands(Commands):
+    """The same for a coroutine method."""
+
+    async def __call__(self, *args: Any) -> Any:
+        connection: Any = self._connection()
+        try:
+            return await type(connection)._execute_command(connection, *args)
+        finally:
+            connection.server_status |= _UNANSWERED
+
+
+def needs_reset(connection: Any, commands: type[Commands]) -> bool:
+    """Tell whether a transaction may be open, by the status flags that the server sent.
+
+    With autocommit on, rows don't open one. Otherwise, nothing is known after rows (which
+    hold a snapshot), and after an error never.
+
+    Args:
+        connection: the connection. From the first look on, its commands are watched.
+        commands: what is to watch them.
+    """
+    attributes = vars(connection)
+    if not isinstance(attributes.get("_execute_command"), Commands):
+        attributes["_execute_command"] = commands(connection)
         return True
+    # What the last command brought, unless that was an error, or for the driver's own use.
     result = connection._result
-    return result is not None and bool(result.unbuffered_active or result.has_next)
+    status: int = connection.server_status
+    has_rows = False
+    if result is not None:
+        if result.unbuffered_active or result.has_next:
+            return True
+        has_rows = result.description is not None
+        if not has_rows:
+            status = result.server_status
+        elif not result.server_status:
+            status |= _UNANSWERED  # those of another result of the same command
+    if status & _UNANSWERED and not (has_rows and status & _AUTOCOMMIT):
+        return True
+    return bool(status & _IN_TRANSACTION)
 
 
 def check_unread(connection: Any) -> None:

@@ -22,10 +22,12 @@ class Psycopg2Driver(DBAPIDriver):
         return connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
 
     def reset(self, connection: connection, mode: ResetMode, /) -> None:
-        if mode == "commit":
-            connection.commit()
-        else:
-            connection.rollback()
+        method = "commit" if mode == "commit" else "rollback"
+        getattr(connection, method)()
+        if self.needs_reset(connection):
+            # With autocommit, its methods do nothing, even if there was a BEGIN.
+            with connection.cursor() as cursor:
+                cursor.execute(method)
         if mode == "full":
             autocommit = connection.autocommit
             connection.autocommit = True

@@ -14,14 +14,14 @@ Connection = pymysql.connections.Connection
 
 
 class PyMySQLDriver(DBAPIDriver):
-    """Trusts the server's status flags where these are known for certain.
+    """Goes by the server's status flags, where these are known for certain.
 
     PyMySQL has no lock: while another thread is in the middle of a call, its connection
     can't be put right. So interrupt() refuses, as it does for DB-API drivers in general.
     """
 
     def needs_reset(self, connection: Connection, /) -> bool:
-        return not connection.open or mysql.needs_reset(connection)
+        return not connection.open or mysql.needs_reset(connection, mysql.Commands)
 
     def reset(self, connection: Connection, mode: ResetMode, /) -> None:
         mysql.check_unread(connection)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from typing_extensions import TypeVar
 
@@ -177,6 +177,8 @@ class Connects(Slots[ConnT]):
         self._inline = self._inline or not self._driver.blocking
         record._driver = self._driver
         self._decide(self._note_opened, record, epoch, begin)
+        # Some drivers watch a connection from their first look at it.
+        self._driver.needs_reset(cast("ConnT", record.connection))
         self._log.info("Created new connection %s", Label(record))
         try:
             if self._untold:
