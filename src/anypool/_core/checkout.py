@@ -28,14 +28,14 @@ class Checkout(Generic[ConnT]):
     """
 
     # Written for speed, as the whole uncontended path: plain slots, no contextlib.
-    __slots__ = ("_code", "_lasti", "_lease", "_pool", "_share", "_timeout")
+    __slots__ = ("_lease", "_order", "_pool")
 
     # No __init__, as for leases: new_checkout() sets these, or the pool by itself.
     _pool: Pool[ConnT]
-    _share: bool
-    _timeout: float | None
-    _code: CodeType
-    _lasti: int
+    # What the lease is to be: whether shared, its timeout, the caller's code and position
+    # there. In one tuple, since reading four attributes of a class that has a __getattr__
+    # takes 0.1 µs more on CPython 3.11.
+    _order: tuple[bool, float | None, CodeType, int]
     _lease: PooledConnection[ConnT]
 
     def __await__(self) -> Generator[Any, None, PooledConnection[ConnT]]:
@@ -43,21 +43,23 @@ class Checkout(Generic[ConnT]):
 
     async def _checkout(self) -> PooledConnection[ConnT]:
         pool = self._pool
+        find_caller = pool._caller
+        share, timeout, code, lasti = self._order
         lease: PooledConnection[ConnT] = pool._checkout_nowait(
-            pool, pool._caller(), self._share, self._code, self._lasti
+            pool, find_caller(), share, code, lasti
         )
         if not lease._count:
-            await pool._checkout(lease, self._share, self._timeout, self._code, self._lasti)
+            await pool._checkout(lease, share, timeout, code, lasti)
         return lease
 
     async def __aenter__(self) -> ConnT:
         # _checkout() once more, in place: one coroutine less, 0.1 µs.
         pool = self._pool
-        self._lease = lease = pool._checkout_nowait(
-            pool, pool._caller(), self._share, self._code, self._lasti
-        )
+        find_caller = pool._caller
+        share, timeout, code, lasti = self._order
+        self._lease = lease = pool._checkout_nowait(pool, find_caller(), share, code, lasti)
         if not lease._count:
-            await pool._checkout(lease, self._share, self._timeout, self._code, self._lasti)
+            await pool._checkout(lease, share, timeout, code, lasti)
         connection: ConnT = lease._connection
         return connection
 
@@ -73,7 +75,7 @@ class Checkout(Generic[ConnT]):
         elif lease._count > 1:
             lease._count -= 1
         elif lease._count:
-            pool = self._pool
+            pool: Pool[Any] = self._pool
             # A caller that was cancelled may have left a statement running.
             hurried = exc is not None and not isinstance(exc, (Exception, GeneratorExit))
             record = pool._checkin_nowait(lease, True, hurried)
@@ -82,6 +84,18 @@ class Checkout(Generic[ConnT]):
             if exc_type is GeneratorExit:
                 # The coroutine is being destroyed and can't wait for anything any more.
                 pool._checkin_later(record)
+            elif record._only_reset:
+                # pool._return() once more, in place: one coroutine less, 0.2 µs.
+                driver: Any = record._driver
+                try:
+                    reset = driver.reset(record.connection, pool._reset_mode)
+                    if reset is not None:
+                        await reset
+                except BaseException as error:
+                    await pool._reset_failed(record, error)
+                else:
+                    if not pool._take_back(record):
+                        await pool._close_slot(record, pool._surplus_reason(record))
             else:
                 await pool._return(record, hurried)
 
@@ -113,10 +127,7 @@ def new_checkout(
     """
     checkout: Checkout[ConnT] = Checkout()
     checkout._pool = pool
-    checkout._share = share
-    checkout._timeout = timeout
-    checkout._code = code
-    checkout._lasti = lasti
+    checkout._order = share, timeout, code, lasti
     return checkout
 
 

@@ -38,6 +38,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_lasti",
         "_mutex",
         "_on_lost",
+        "_only_reset",
         "_pinged_at",
         "_serial",
         "_since",
@@ -57,6 +58,7 @@ class ConnectionRecord(Generic[ConnT]):
     _lasti: int
     _mutex: Any
     _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
+    _only_reset: bool
     _pinged_at: float
     _serial: int
     _since: float
@@ -74,6 +76,8 @@ class ConnectionRecord(Generic[ConnT]):
         # Where the slot was last checked out: resolved to a line only when asked for.
         self._code = None
         self._lasti = -1
+        # Of a slot on its way back: whether a reset is all that it still needs.
+        self._only_reset = False
         self._serial = 0
         # Times of the runtime's clock. Since when it is out, or idle; kept up only where
         # the pool is timed.

@@ -162,10 +162,7 @@ class Pool(Life[ConnT]):
         # new_checkout(), in place.
         checkout: Checkout[ConnT] = Checkout()
         checkout._pool = self
-        checkout._share = self._use_threadlocal
-        checkout._timeout = timeout
-        checkout._code = frame.f_code
-        checkout._lasti = frame.f_lasti
+        checkout._order = self._use_threadlocal, timeout, frame.f_code, frame.f_lasti
         return checkout
 
     def unique_connection(self, *, timeout: float | None = POOL_DEFAULT) -> Checkout[ConnT]:

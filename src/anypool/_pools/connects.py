@@ -292,10 +292,13 @@ class Connects(Slots[ConnT]):
         return begun
 
     async def _invalidate_alone(
-        self, record: ConnectionRecord[ConnT], error: BaseException | None
+        self,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        reason: CloseReason = "invalid",
     ) -> None:
         """The same, where others may be doing something to the slot at this moment."""
-        await self._invalidate_record(record, error)
+        await self._invalidate_record(record, error, reason)
 
     async def _close(
         self, record: ConnectionRecord[ConnT], reason: CloseReason | None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import CodeType
 from typing import Any, overload
+from weakref import ref
 
 from typing_extensions import TypeVar, Unpack
 
@@ -270,11 +270,11 @@ class QueuePool(Upkeep[ConnT]):
                 new._count = 1
                 new._record = record
                 new._connection = connection
-                new._ref = ref = weakref.ref(new, self._on_drop)
+                new._ref = key = ref(new, self._on_drop)
                 lease = new
-                self._out[ref] = record
+                self._out[key] = record
                 if share:
-                    self._callers[caller] = ref
+                    self._callers[caller] = key
             else:
                 lease = self._new_lease(owner, caller)
                 self._out[lease._ref] = record
@@ -307,36 +307,46 @@ class QueuePool(Upkeep[ConnT]):
     def _checkin_nowait(
         self, lease: Lease[ConnT], own: bool, hurried: bool = False
     ) -> ConnectionRecord[ConnT] | None:
-        ref = lease._ref
-        record = self._out.pop(ref, None)
+        key = lease._ref
+        record = self._out.pop(key, None)
         if record is None:
             return self._end(lease, own)
         try:
             if self._timed:
                 self._note_use(record)
-            if own and self._callers.get(lease._caller) is ref:
+            if own and self._callers.get(lease._caller) is key:
                 del self._callers[lease._caller]
             lease._count = 0
             lease._connection = lease._record = lease._ref = None
             connection = record.connection
             if (
-                (self._simple_checkin or self._is_wanted())
-                and connection is not None
-                and record._epoch == self._epoch
-                and (
-                    self._reset_mode is None
-                    or (not hurried and not record._driver.needs_reset(connection))
-                    or (self._blocking and self._reset_nowait(record))
-                )
+                connection is None
+                or not (self._simple_checkin or self._is_wanted())
+                or record._epoch != self._epoch
             ):
-                if self._simple_checkin:
-                    self._put_idle(record)
-                    # Again: in another thread, somebody may have come to wait, or disposed.
-                    if not self._simple_checkin or record._epoch != self._epoch:
-                        self._tidy()
-                    return None
-                if self._decide(self._restore, record):
-                    return None
+                record._only_reset = False
+                return record
+            mode = self._reset_mode
+            if mode is not None and (hurried or record._driver.needs_reset(connection)):
+                if not self._blocking or self._lose_all:
+                    record._only_reset = not (
+                        hurried or record._driver.blocking or self._lose_all
+                    )
+                    return record
+                # In place: a call of a method of ours takes 0.06 µs on CPython 3.11.
+                try:
+                    record._driver.reset(connection, mode)
+                except Exception as error:
+                    self._spawn(self._invalidate_record(record, error, "reset"))
+                    return record
+            if self._simple_checkin:
+                self._put_idle(record)
+                # Again: in another thread, somebody may have come to wait, or disposed.
+                if not self._simple_checkin or record._epoch != self._epoch:
+                    self._tidy()
+                return None
+            if self._decide(self._restore, record):
+                return None
         except BaseException:
             self._drop(record)
             raise
@@ -351,45 +361,29 @@ class QueuePool(Upkeep[ConnT]):
             bool(self._waiters) or len(self._idle) < self._keep
         )
 
-    def _reset_nowait(self, record: ConnectionRecord[ConnT]) -> bool:
-        """Reset a blocking driver's connection right here; False if that failed."""
-        try:
-            self._begin_reset(record)
-        except Exception as error:
-            self._spawn(self._invalidate_record(record, error, "reset"))
-            return False
-        return True
-
     async def _return(self, record: ConnectionRecord[ConnT], hurried: bool = False) -> None:
-        connection = record.connection
-        if (
-            hurried
-            or not (self._simple_checkin or self._is_wanted())
-            or connection is None
-            or record._on_lost is None  # detached
-            or record._epoch != self._epoch
-            or record._driver.blocking
-            or self._reset_mode is None
-        ):
+        if not record._only_reset:
             await super()._return(record, hurried)
             return
-        # All that is left to do is an async driver's reset. Written for speed: no shield,
-        # which costs 2.7 µs. If a cancellation strikes, the reset is made once more in its
-        # shelter, as for any connection that was left in the middle of a statement.
+        # Written for speed: no shield, which costs 2.7 µs (CPython 3.11). If a cancellation
+        # strikes, the reset is made once more in its shelter, as for any connection that
+        # was left in the middle of a statement.
+        driver: Any = record._driver
         try:
-            reset = self._begin_reset(record)
+            reset = driver.reset(record.connection, self._reset_mode)
             if reset is not None:
                 await reset
-        except Exception as error:
-            await self._complete(record, self._invalidate_and_return(record, error))
-            return
-        except BaseException:
-            await self._complete(record, self._checkin(record, True))
-            raise
+        except BaseException as error:
+            await self._reset_failed(record, error)
+        else:
+            if not self._take_back(record):
+                await self._close_slot(record, self._surplus_reason(record))
+
+    def _take_back(self, record: ConnectionRecord[ConnT]) -> bool:
         if self._simple_checkin and record._epoch == self._epoch:
             self._put_idle(record)
-        elif not self._decide(self._restore, record):
-            await self._close_slot(record, self._surplus_reason(record))
+            return True
+        return super()._take_back(record)
 
     def _tidy(self) -> None:
         """Make up for what happened between a look at the books and an entry in them."""
@@ -559,7 +553,7 @@ class QueuePool(Upkeep[ConnT]):
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
         if record._on_lost is not None:
             record._on_lost, self._total = None, self._total - 1
-        self._connecting.pop(weakref.ref(record), None)
+        self._connecting.pop(ref(record), None)
         super()._forget(record)
         self._serve()
         self._grow()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypeVar
 
 from .._core.record import ConnectionRecord
+from .._core.stats import CloseReason
 from .._drivers.protocol import CannotReset
 from .connects import Connects, Label
 from .finalizers import terminate
@@ -136,6 +137,25 @@ class Returns(Connects[ConnT]):
             raise CannotReset
         return record._driver.reset(connection, mode)
 
+    def _take_back(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Take a clean slot back. False: it is not wanted; close it."""
+        return self._decide(self._restore, record)
+
+    async def _reset_failed(
+        self, record: ConnectionRecord[ConnT], error: BaseException
+    ) -> None:
+        """Deal with a slot whose reset was all that was left to do, and failed.
+
+        Raises:
+            BaseException: the error itself, if it is the caller's rather than the driver's.
+        """
+        if isinstance(error, Exception):
+            work = self._invalidate_and_return(record, error, "reset")
+            await self._complete(record, work)
+            return
+        await self._complete(record, self._checkin(record, True))
+        raise error
+
     async def _return(self, record: ConnectionRecord[ConnT], hurried: bool = False) -> None:
         """Return a slot whose lease is over, in spite of a cancellation."""
         await self._complete(record, self._checkin(record, hurried))
@@ -152,10 +172,13 @@ class Returns(Connects[ConnT]):
             await self._complete(record, self._invalidate_and_return(record, error))
 
     async def _invalidate_and_return(
-        self, record: ConnectionRecord[ConnT], error: BaseException | None
+        self,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        reason: CloseReason = "invalid",
     ) -> None:
         try:
-            await self._invalidate_alone(record, error)
+            await self._invalidate_alone(record, error, reason)
         except BaseException:
             self._drop(record)
             raise

@@ -93,18 +93,23 @@ class SharedSlots(Pool[ConnT]):
             raise
 
     async def _invalidate_alone(
-        self, record: ConnectionRecord[ConnT], error: BaseException | None
+        self,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        reason: CloseReason = "invalid",
     ) -> None:
-        await self._alone(record, self._invalidate_if, record.connection, record, error)
+        connection = record.connection
+        await self._alone(record, self._invalidate_if, connection, record, error, reason)
 
     async def _invalidate_if(
         self,
         connection: ConnT | None,
         record: ConnectionRecord[ConnT],
         error: BaseException | None,
+        reason: CloseReason,
     ) -> None:
         if record.connection is connection:  # nobody else has replaced it meanwhile
-            await self._invalidate_record(record, error)
+            await self._invalidate_record(record, error, reason)
 
     def _drop(self, record: ConnectionRecord[ConnT]) -> None:
         try:

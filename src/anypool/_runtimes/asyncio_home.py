@@ -61,7 +61,7 @@ class AsyncioHome:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop)
         self.thread = get_ident()
-        self._last: ref[asyncio.Task[Any]] | None = None
+        self._last: ref[Any] = ref(self)
         # What runs beside the callers, and whether it has to be run to its end.
         self._tasks: dict[asyncio.Task[None], bool] = {}
         # uvloop's own clock stands still for as long as a step of the loop takes.
@@ -80,8 +80,11 @@ class AsyncioHome:
         if get_ident() == self.thread:
             task = _current_task(self._loop)
             if task is not None:
-                # Kept for the next time: while a reference lives, ref() gives the same.
-                self._last = last = ref(task)
+                # Kept for the next time: asking it takes a third of making one, and while
+                # it lives, ref() gives the same again.
+                last = self._last
+                if last() is not task:
+                    self._last = last = ref(task)
                 return last
         return self._elsewhere()
 

