@@ -258,6 +258,9 @@ class Upkeep(Pool[ConnT]):
         self._connecting.pop(ref(record), None)
         if failure is None:
             self._backoff.succeeded()
+            if self._total - len(self._connecting) == 1:
+                # Up to now there was nothing that could have served anybody.
+                self._rush_since, self._rush_served = self._runtime.now(), 0
         else:
             self._backoff.failed(failure, self._runtime.now())
         self._tell_watchers()
