@@ -1,4 +1,4 @@
-"""The Python blocks of the README and the guides, and the examples run as they stand there."""
+"""The Python blocks of the README and the guides, and the examples, run as they stand."""
 
 from __future__ import annotations
 

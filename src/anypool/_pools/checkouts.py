@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from weakref import ref
 
 from typing_extensions import TypeVar
@@ -16,6 +16,7 @@ from .._core.errors import (
 )
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
+from .._runtimes.thread import run
 from .connects import Label
 from .returns import Returns
 
@@ -81,35 +82,61 @@ class Checkouts(Returns[ConnT]):
                 self._forget_dead_callers()
                 await self._acquire(lease, timeout)
             record = self._out[ref]
-            while not (ready := self._is_ready(record)):
-                touched = True
-                if await self._is_usable(record, deadline):
-                    break
-                left = None if deadline is None else deadline - self._runtime.now()
-                touched = False
-                await self._acquire_another(lease, record, left)
-                record = self._out[ref]
             record._code, record._lasti = code, lasti
-            if ready:
+            if self._is_ready(record):
                 # Handed over as it is. Measured on CPython 3.11, within() takes 10 µs.
-                if share:
-                    self._callers[lease._caller] = ref
-                lease._record, lease._connection = record, record.connection
-                lease._count = 1
-                record._checkouts += 1
+                self._hand_over(lease, record, share)
                 return
-            left = None if deadline is None else deadline - self._runtime.now()
-            if not await self._runtime.within(left, self._prepare(lease, record, share)):
-                assert timeout is not None
-                self._decide(self._note_timeout)
-                raise self._timed_out("connecting", timeout)
-            if ref not in self._out and ref not in self._detached:
-                raise InvalidRequestError(
-                    "This connection is closed: a checkout listener closed it"
-                )
+            touched = True
+            await self._fit_out(lease, share, timeout, deadline)
         except BaseException as error:
             await self._undo_checkout(lease, error, touched)
             raise
+
+    def _checkout_blocking(
+        self,
+        lease: Lease[ConnT],
+        share: bool,
+        timeout: float | None,
+        code: CodeType,
+        lasti: int,
+    ) -> None:
+        """Do the same in a blocking pool."""
+        run(self._checkout(lease, share, timeout, code, lasti))
+
+    def _hand_over(
+        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
+    ) -> None:
+        if share:
+            assert lease._ref is not None
+            self._callers[lease._caller] = lease._ref
+        lease._record, lease._connection, lease._count = record, record.connection, 1
+        record._checkouts += 1
+
+    async def _fit_out(
+        self,
+        lease: Lease[ConnT],
+        share: bool,
+        timeout: float | None,
+        deadline: float | None,
+    ) -> None:
+        """Connect the lease's slot and tell the listeners, before the deadline."""
+        record = self._out[lease._ref]
+        while not await self._is_usable(record, deadline):
+            left = None if deadline is None else deadline - self._runtime.now()
+            code, lasti = record._code, record._lasti
+            await self._acquire_another(lease, record, left)
+            record = self._out[lease._ref]
+            record._code, record._lasti = code, lasti
+        left = None if deadline is None else deadline - self._runtime.now()
+        if not await self._runtime.within(left, self._prepare(lease, record, share)):
+            assert timeout is not None
+            self._decide(self._note_timeout)
+            raise self._timed_out("connecting", timeout)
+        if lease._ref not in self._out and lease._ref not in self._detached:
+            raise InvalidRequestError(
+                "This connection is closed: a checkout listener closed it"
+            )
 
     async def _is_usable(
         self, record: ConnectionRecord[ConnT], deadline: float | None
@@ -143,10 +170,14 @@ class Checkouts(Returns[ConnT]):
             if waiter.record is None:
                 self._decide(self._withdraw, waiter.ref)
         if waiter.record is None:
-            self._check_open()
-            self._decide(self._note_timeout)
-            assert timeout is not None
-            raise self._timed_out("waiting", timeout)
+            self._fail_unserved(timeout)
+
+    def _fail_unserved(self, timeout: float | None) -> NoReturn:
+        """Raise what a caller gets that has waited in vain."""
+        self._check_open()
+        self._decide(self._note_timeout)
+        assert timeout is not None
+        raise self._timed_out("waiting", timeout)
 
     def _admit(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> Any:
         self._check_open()
@@ -173,12 +204,8 @@ class Checkouts(Returns[ConnT]):
     ) -> None:
         """Make the slot's connection fit to be handed out, and hand it to the lease."""
         await self._ready(lease, record)
-        lease._record, lease._connection, lease._count = record, record.connection, 1
-        record._checkouts += 1
-        if share:
-            # Before the listeners, so that what they connect to is this connection.
-            assert lease._ref is not None
-            self._callers[lease._caller] = lease._ref
+        # Before the listeners, so that what they connect to is this connection.
+        self._hand_over(lease, record, share)
         if self._listeners.on_checkout:
             await self._tell_checkout(lease, record)
         if self._chatty:

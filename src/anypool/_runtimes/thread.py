@@ -52,6 +52,10 @@ class ThreadRuntime:
         return gate
 
     async def wait(self, gate: threading.Lock, timeout: float | None) -> None:
+        self.block(gate, timeout)
+
+    def block(self, gate: threading.Lock, timeout: float | None) -> None:
+        """Do the same as ``wait()``, as a plain function."""
         if timeout is None:
             gate.acquire()
         else:

@@ -140,7 +140,7 @@ class Pool(Generic[ConnT]):
     ) -> PooledConnection[ConnT]:
         """Do what a checkout could not do without waiting or I/O."""
         try:
-            run(pool._checkout(lease, share, timeout, code, lasti))
+            pool._checkout_blocking(lease, share, timeout, code, lasti)
             return lease
         except AwaitableCreator as found:
             awaitable = found.awaitable
