@@ -15,8 +15,9 @@ import pytest
 import anypool
 from anypool import sync
 from anypool._drivers.closing import ClosingDriver
-from anypool._drivers.coroutine import CoroutineDriver
 from anypool._drivers.dbapi import DBAPIDriver
+from anypool._drivers.generic import GenericDriver
+from anypool._drivers.generic_async import GenericAsyncDriver
 from anypool._drivers.registry import driver_for
 from anypool._drivers.sqlite3 import SQLiteDriver
 
@@ -179,7 +180,7 @@ def test_async_things_in_a_pool() -> None:
 
         pool = anypool.QueuePool(connect, pool_size=1)
         async with pool.connect() as first:
-            assert isinstance(driver_for(first, awaited=True), CoroutineDriver)
+            assert isinstance(driver_for(first, awaited=True), GenericAsyncDriver)
         async with pool.connect() as again:
             assert again is first
         await pool.dispose()
@@ -209,12 +210,12 @@ def test_registered_drivers() -> None:
     class Late(Special):
         pass
 
-    assert type(driver_for(Plain(), awaited=False)) is DBAPIDriver
+    assert type(driver_for(Plain(), awaited=False)) is GenericDriver
     driver = SpecialDriver()
     anypool.register_driver(Special, driver)
     assert driver_for(Special(), awaited=False) is driver
     assert driver_for(Late(), awaited=False) is driver
-    assert type(driver_for(Plain(), awaited=False)) is DBAPIDriver
+    assert type(driver_for(Plain(), awaited=False)) is GenericDriver
     other = SpecialDriver()
     anypool.register_driver(f"{__name__.partition('.')[0]}.Plain", other)
     assert driver_for(Plain(), awaited=False) is other

@@ -1,4 +1,4 @@
-"""Any connection whose methods are coroutines."""
+"""What drivers of async connections have in common."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import inspect
 from typing import Any
 
 from .._core.options import ResetMode
-from .losses import is_network_error, means_lost
+from .losses import means_lost
+from .openness import looks_open
 from .protocol import CannotReset
 
 
 class CoroutineDriver:
-    """The driver of async connections that no other module knows.
+    """Calls ``rollback``, ``commit`` and ``close`` (or ``aclose``) where they exist, and
+    awaits what they return if it can be awaited.
 
-    It calls ``rollback``, ``commit`` and ``close`` (or ``aclose``) where they exist, and
-    awaits what they return if it can be awaited. What a cancelled statement leaves on the
-    wire, and session state, are out of its reach: they go with the connection.
+    What a cancelled statement leaves on the wire, and session state, are out of its reach:
+    they go with the connection.
     """
 
     blocking = False
@@ -33,13 +34,12 @@ class CoroutineDriver:
         raise CannotReset
 
     async def ping(self, connection: Any, /) -> None:
-        for name, arguments in (("ping", ()), ("execute", ("SELECT 1",))):
-            method = getattr(connection, name, None)
-            if method is not None:
-                await _settled(method(*arguments))
-                break
+        if hasattr(connection, "ping"):
+            await settled(connection.ping())
+        else:
+            await execute(connection, "SELECT 1")
         if hasattr(connection, "rollback"):
-            await _settled(connection.rollback())
+            await settled(connection.rollback())
 
     def close(self, connection: Any, /) -> Any:
         return _closing_method(connection)()
@@ -53,19 +53,10 @@ class CoroutineDriver:
         return False
 
     def is_open(self, connection: Any, /) -> bool:
-        for name in ("closed", "is_closed"):
-            closed = getattr(connection, name, None)
-            if callable(closed) and not inspect.iscoroutinefunction(closed):
-                closed = closed()
-            if isinstance(closed, bool):
-                return not closed
-        return True
+        return looks_open(connection)
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        if means_lost(error, connection, closed=not self.is_open(connection)):
-            return True
-        # As with ClosingDriver: what is no database has no errors of its own kind.
-        return not hasattr(connection, "rollback") and is_network_error(error)
+        return means_lost(error, connection, closed=not self.is_open(connection))
 
 
 def has_coroutine_methods(connection: object) -> bool:
@@ -76,11 +67,22 @@ def has_coroutine_methods(connection: object) -> bool:
     )
 
 
+async def execute(connection: Any, statement: str) -> None:
+    """Execute a statement, in one of the ways that there are."""
+    if hasattr(connection, "execute"):
+        await settled(connection.execute(statement))
+    elif hasattr(connection, "cursor"):
+        cursor = await settled(connection.cursor())
+        await settled(cursor.execute(statement))
+        await settled(cursor.close())
+
+
+async def settled(result: Any) -> Any:
+    """Await what a method returned, if that can be awaited."""
+    return await result if inspect.isawaitable(result) else result
+
+
 def _closing_method(connection: Any) -> Any:
     # ``aclose`` is the name that async libraries moved to; some keep a blocking ``close``
     # beside it.
     return getattr(connection, "aclose", None) or connection.close
-
-
-async def _settled(result: Any) -> Any:
-    return await result if inspect.isawaitable(result) else result

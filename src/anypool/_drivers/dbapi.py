@@ -10,11 +10,11 @@ from .protocol import CannotReset
 
 
 class DBAPIDriver:
-    """The driver of blocking connections that no other module knows.
+    """What drivers of blocking connections have in common.
 
-    Whether a transaction is open can't be told, so that every return makes a rollback, as
-    PEP 249 foresees. Session state and running statements are out of its reach: where they
-    have to go, the connection goes with them.
+    If not told otherwise, it can't be known whether a transaction is open, so that every
+    return makes a rollback, as PEP 249 foresees. Session state and running statements are
+    out of its reach: where they have to go, the connection goes with them.
     """
 
     blocking = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 # SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), database dropped
 # (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection exception".
 _SQLSTATES = {"57P01", "57P02", "57P04", "57P05", "25P03"}
@@ -10,6 +12,17 @@ _SQLSTATES = {"57P01", "57P02", "57P04", "57P05", "25P03"}
 # lost in mid-query, commands out of sync, lost with details; and 0, which PyMySQL and its
 # kin use for a connection that is closed on their side.
 _MYSQL_CODES = {1053, 1927, 4031, 2006, 2013, 2014, 2055, 0}
+
+# Names of errors of their own in other packages: clients of all kinds; streams of anyio and
+# trio; websockets.
+_NETWORK_ERRORS = {
+    "ConnectionError",
+    "BrokenResourceError",
+    "ClosedResourceError",
+    "EndOfStream",
+    "EndOfChannel",
+    "ConnectionClosed",
+}
 
 
 def means_lost(
@@ -28,29 +41,49 @@ def means_lost(
     """
     if closed and (is_network_error(error) or _has_number(error)):
         return True
-    if _package(type(error)) not in (_package(type(connection)), *packages):
+    if not is_of_driver(error, connection, *packages):
         return False
     if closed:
         return True
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    if isinstance(state, str):
-        return state in _SQLSTATES or state.startswith("08")
     code = error.args[0] if error.args else None
-    if type(code) is int and code in _MYSQL_CODES:
-        return True
+    if isinstance(code, dict):  # pg8000: the fields of the server's message
+        code = code.get("C")
+    for state in (getattr(error, "sqlstate", None), getattr(error, "pgcode", None), code):
+        if isinstance(state, str) and (state in _SQLSTATES or _is_class_08(state)):
+            return True
+    for number in (getattr(error, "errno", None), code):
+        if type(number) is int and number in _MYSQL_CODES:
+            return True
     return is_network_error(error) or is_network_error(error.__cause__)
+
+
+def is_of_driver(error: BaseException, connection: object, *packages: str) -> bool:
+    """Tell whether an error is one of the connection's driver, or of these packages."""
+    known = {_package(base) for base in type(connection).__mro__} - {"builtins", "typing"}
+    if _package(type(error)) in known.union(packages):
+        return True
+    # PEP 249: a driver's package exports its errors, which may be another one's.
+    for package in known:
+        root = getattr(sys.modules.get(package), "Error", None)
+        if isinstance(root, type) and isinstance(error, root):
+            return True
+    return False
 
 
 def is_network_error(error: BaseException | None) -> bool:
     """Tell whether the operating system, or a driver in its name, reports a lost peer."""
     return isinstance(error, (ConnectionError, EOFError)) or any(
-        base.__name__ == "ConnectionError" for base in type(error).__mro__
+        base.__name__ in _NETWORK_ERRORS for base in type(error).__mro__
     )
 
 
 def _has_number(error: BaseException) -> bool:
     # A TimeoutError without one is no network's, but that of some scope in Python.
     return isinstance(error, OSError) and error.errno is not None
+
+
+def _is_class_08(state: str) -> bool:
+    return len(state) == 5 and state.startswith("08")
 
 
 def _package(kind: type) -> str:

@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import Any
 
 from .closing import ClosingDriver
-from .coroutine import CoroutineDriver, has_coroutine_methods
-from .dbapi import DBAPIDriver
+from .coroutine import has_coroutine_methods
+from .generic import GenericDriver
+from .generic_async import GenericAsyncDriver
 from .protocol import Driver
 
 # Top-level package and class name of a connection -> module here, and the driver in it.
@@ -90,5 +91,5 @@ def _driver_of(connection_class: type) -> Driver[Any] | None:
 
 
 _closing_driver = ClosingDriver()
-_coroutine_driver = CoroutineDriver()
-generic_driver = DBAPIDriver()
+_coroutine_driver = GenericAsyncDriver()
+generic_driver = GenericDriver()

@@ -17,6 +17,7 @@ import anyio.to_thread
 from .._core.errors import InvalidRequestError
 from .._core.waiter import Caller, Gate
 from .._drivers.registry import driver_for
+from .thread import needs_loop
 
 if TYPE_CHECKING:
     from .._core.record import ConnectionRecord
@@ -161,10 +162,12 @@ class AnyioRuntime:
             delivery = _Delivery(creator)
             try:
                 await self._in_thread(delivery.make)
-            except BaseException:
+                connection = delivery.connection
+            except BaseException as error:
                 delivery.refuse()
-                raise
-            connection = delivery.connection
+                if not needs_loop(error):
+                    raise
+                connection = creator()
         awaited = isawaitable(connection)
         if awaited:
             _before_await(connection)

@@ -30,6 +30,20 @@ class AwaitableCreator(Exception):
         self.awaitable = awaitable
 
 
+def needs_loop(error: BaseException) -> bool:
+    """Tell whether a creator failed because asyncio has no event loop in this thread.
+
+    Some async drivers ask for it before they return anything that could be awaited.
+    """
+    return type(error) is RuntimeError and str(error) == "no running event loop"
+
+
+async def create_later(creator: Callable[[], Any]) -> Any:
+    """Call a creator in the event loop that it needs."""
+    connection = creator()
+    return await connection if isawaitable(connection) else connection
+
+
 class ThreadRuntime:
     """Every awaitable returns without suspending: it blocks the calling thread instead.
 
@@ -67,8 +81,13 @@ class ThreadRuntime:
     async def open(
         self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
     ) -> bool:
-        # On one line, so that no interrupt can strike between the two.
-        record.connection = creator()
+        try:
+            # On one line, so that no interrupt can strike between the two.
+            record.connection = creator()
+        except RuntimeError as error:
+            if not needs_loop(error):
+                raise
+            raise AwaitableCreator(create_later(creator)) from None
         if isawaitable(record.connection):
             awaitable, record.connection = record.connection, None
             raise AwaitableCreator(awaitable)

@@ -1,0 +1,55 @@
+"""Blocking connections of drivers that no other module knows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from .._core.options import ResetMode
+from .dbapi import DBAPIDriver
+from .openness import looks_open
+from .suspects import Suspects
+
+
+class GenericDriver(DBAPIDriver):
+    """DB-API 2.0, and what comes close to it.
+
+    Where a connection has no ``rollback``, as apsw's, transactions are made and ended by
+    statements; then its ``in_transaction`` is asked.
+    """
+
+    def __init__(self) -> None:
+        self._suspects = Suspects()
+
+    def needs_reset(self, connection: Any, /) -> bool:
+        return (
+            hasattr(connection, "rollback")
+            or self._suspects.is_suspect(connection)
+            or not looks_open(connection)
+            or _in_transaction(connection)
+        )
+
+    def reset(self, connection: Any, mode: ResetMode, /) -> None:
+        suspect = self._suspects.clear(connection)
+        super().reset(connection, mode)
+        if not hasattr(connection, mode) and _in_transaction(connection):
+            connection.cursor().execute(mode)
+        if suspect:
+            self.ping(connection)
+
+    def close(self, connection: Any, /) -> None:
+        self._suspects.forget(connection)
+        super().close(connection)
+
+    def is_open(self, connection: Any, /) -> bool:
+        return looks_open(connection)
+
+    def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
+        self._suspects.note(error, connection)
+        return super().is_disconnect(error, connection)
+
+
+def _in_transaction(connection: Any) -> bool:
+    with suppress(Exception):  # raised if it is closed, as reset() will notice
+        return getattr(connection, "in_transaction", False) is True
+    return True
