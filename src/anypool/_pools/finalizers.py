@@ -52,7 +52,10 @@ def dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
         pool = weak_pool()
         if pool is None:
             return
-        record = pool._out.pop(ref, None)
+        try:
+            record = pool._out.pop(ref, None)
+        except TypeError:  # it was never hashed, and so is in no book
+            return
         if record is not None:
             pool._note_use(record)
         else:
