@@ -6,7 +6,9 @@ No message here quotes any part of a URL that it can't make out: that could be a
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+
+# urllib.parse is imported by need: with ipaddress, which it loads, it is a quarter of the
+# time that importing anypool takes.
 
 
 class DatabaseURL:
@@ -20,6 +22,8 @@ class DatabaseURL:
     """
 
     def __init__(self, url: str) -> None:
+        from urllib.parse import unquote
+
         if not isinstance(url, str):
             raise TypeError(f"url: expected a string, not a {type(url).__qualname__}")
         scheme, separator, rest = url.partition("://")
@@ -49,6 +53,8 @@ _SPECIAL = "url: in names and passwords, write : / ? # and @ with percent signs"
 
 
 def _host_and_port(address: str) -> tuple[str | None, int | None]:
+    from urllib.parse import unquote
+
     if address.startswith("["):  # IPv6
         host, bracket, port = address[1:].partition("]")
         if not bracket:
@@ -62,6 +68,8 @@ def _host_and_port(address: str) -> tuple[str | None, int | None]:
 
 
 def _arguments(query: str) -> dict[str, Any]:
+    from urllib.parse import parse_qsl
+
     arguments: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in arguments:
