@@ -440,9 +440,9 @@ class Script:
 
 async def play_at_random(kind: str, seed: int) -> None:
     choose = random.Random(seed)
-    # The backend's own choice of who is next.
-    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # for replays
-    trio._core._run._r.seed(seed)
+    backends_own: Any = trio._core._run
+    backends_own._ALLOW_DETERMINISTIC_SCHEDULING = True
+    backends_own._r.seed(seed)
     options: dict[str, Any] = {
         "known": choose.random() < 0.5,
         "abrupt": choose.random() < 0.5,
