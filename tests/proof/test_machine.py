@@ -58,7 +58,6 @@ class Machine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.clock = ThreadClock()
         self.patch.setattr("anypool._runtimes.thread.time", self.clock)
-        self.patch.setattr("anypool._runtimes.loop.time", self.clock)
         self.caught = warnings.catch_warnings()
         self.caught.__enter__()
         warnings.simplefilter("ignore", ResourceWarning)
@@ -106,6 +105,9 @@ class Machine(RuleBasedStateMachine):
         self.witness.before = self._fail
         pools: Any = sync if self.host.blocking else anypool
         self.pool = getattr(pools, kind)(self.witness.creator, **options)
+        if not self.host.blocking:
+            self.host.in_loop(self.pool._runtime.caller)
+            self.pool._runtime.now = self.clock.monotonic
         self.model = Model(
             keep,
             capacity,
