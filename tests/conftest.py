@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis  # noqa: F401  # looks at who refers to trio's random numbers
 import pytest
 
 from .support.modes import Mode
@@ -37,7 +38,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames
     }
     mode: Any = arguments["mode"]
-    mode.run(lambda: pyfuncitem.obj(**arguments))
-    # What a test left behind is found now, and not in the middle of the next one.
-    gc.collect()
+    gc.freeze()  # all there is by now needn't be looked at: that makes collecting quick
+    try:
+        mode.run(lambda: pyfuncitem.obj(**arguments))
+        # What a test left behind is found now, and not in the middle of the next one.
+        gc.collect()
+    finally:
+        gc.unfreeze()
     return True
