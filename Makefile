@@ -32,7 +32,7 @@ types: $(VENV)/.ready  ## Both type checkers, and how complete the public types 
 	PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes anypool
 
 bench: $(VENV)/.ready  ## Us beside the peers; options in BENCH="--quick ..."
-	$(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks --json docs/benchmarks.json --svg docs/benchmarks.svg $(BENCH)
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

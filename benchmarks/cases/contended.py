@@ -48,16 +48,17 @@ async def _crowd(
     for turn in contest.turns():
         with turn:
             await _all(peers[turn.name], tasks, cycles, pause)
+    summaries = contest.summaries()
     details = {}
     for name, peer in peers.items():
         waits = Waits()
         await _all(peer, tasks, cycles, pause, waits)
-        details[name] = waits.details()
+        details[name] = {"cycles/s": 1e6 / summaries[name].median} | waits.details()
         if loop == "trio":
             # It runs what is ready in random order; who was served first can't be seen.
             del details[name]["overtaken %"]
         await peer.close()
-    return rows(case, loop, contest.summaries(), details)
+    return rows(case, loop, summaries, details)
 
 
 async def _all(

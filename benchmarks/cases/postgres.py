@@ -21,6 +21,7 @@ from .real import (
     Opened,
     async_contest,
     async_rolled_back,
+    asyncio_loops,
     contest,
     kept,
     rolled_back,
@@ -39,7 +40,10 @@ def measure_psycopg(options: Options) -> list[Row]:
     """
     if not find_spec("psycopg") or not find_spec("psycopg_pool"):
         raise Skip("psycopg or psycopg_pool is not installed")
-    return _psycopg(options) + run("asyncio", _async_psycopg, options)
+    found = _psycopg(options)
+    for loop in asyncio_loops(options):
+        found += run(loop, _async_psycopg, options, loop)
+    return found
 
 
 def _psycopg(options: Options) -> list[Row]:
@@ -76,7 +80,7 @@ def _psycopg(options: Options) -> list[Row]:
     return found
 
 
-async def _async_psycopg(options: Options) -> list[Row]:
+async def _async_psycopg(options: Options, loop: str) -> list[Row]:
     import psycopg
     from psycopg_pool import AsyncConnectionPool
 
@@ -101,11 +105,9 @@ async def _async_psycopg(options: Options) -> list[Row]:
             BARE: lambda: async_rolled_back(bare),
             NO_POOL: lambda: Opened(connect),
         }
-        found = await async_contest(
-            "psycopg, select 1", "asyncio", candidates, select, options
-        )
+        found = await async_contest("psycopg, select 1", loop, candidates, select, options)
         found += await async_contest(
-            "psycopg, transaction", "asyncio", candidates, transact, options
+            "psycopg, transaction", loop, candidates, transact, options
         )
     await pool.dispose()
     return found
@@ -119,10 +121,11 @@ def measure_asyncpg(options: Options) -> list[Row]:
     """
     if not find_spec("asyncpg"):
         raise Skip("asyncpg is not installed")
-    return run("asyncio", _asyncpg, options)
+    loops = asyncio_loops(options)
+    return [row for loop in loops for row in run(loop, _asyncpg, options, loop)]
 
 
-async def _asyncpg(options: Options) -> list[Row]:
+async def _asyncpg(options: Options, loop: str) -> list[Row]:
     asyncpg: Any = import_module("asyncpg")  # the stubs here don't know of its pool
 
     async def connect() -> Any:
@@ -141,19 +144,21 @@ async def _asyncpg(options: Options) -> list[Row]:
     except (OSError, asyncpg.PostgresError) as error:
         raise Skip(f"no PostgreSQL at {options.postgres}: {error}") from error
     pool = anypool.QueuePool(connect)
+    thorough = anypool.QueuePool(connect, reset_on_return="full")
     async with asyncpg.create_pool(options.postgres) as theirs:
         candidates: dict[str, AsyncConnect] = {
             OURS: pool.connect,
+            # What asyncpg's own pool does: a round trip with each return.
+            f'{OURS}, reset_on_return="full"': thorough.connect,
             "asyncpg": theirs.acquire,
             BARE: kept(bare),
             NO_POOL: lambda: Opened(connect),
         }
-        found = await async_contest(
-            "asyncpg, select 1", "asyncio", candidates, select, options
-        )
+        found = await async_contest("asyncpg, select 1", loop, candidates, select, options)
         found += await async_contest(
-            "asyncpg, transaction", "asyncio", candidates, transact, options
+            "asyncpg, transaction", loop, candidates, transact, options
         )
     await bare.close()
     await pool.dispose()
+    await thorough.dispose()
     return found

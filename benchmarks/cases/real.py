@@ -13,6 +13,7 @@ from contextlib import (
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from ..loops import event_loops
 from ..measure import Contest
 from ..result import Row, rows
 from .options import Options
@@ -25,6 +26,12 @@ NO_POOL = "no pool"
 
 Connect: TypeAlias = Callable[[], AbstractContextManager[Any]]
 AsyncConnect: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+def asyncio_loops(options: Options) -> list[str]:
+    """Return the event loops for drivers that need asyncio; in a short run one of them."""
+    loops = [loop for loop in event_loops() if loop != "trio"]
+    return loops if options.effort.scale >= 1 else loops[:1]
 
 
 def kept(connection: object) -> Callable[[], nullcontext[Any]]:

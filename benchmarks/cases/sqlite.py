@@ -14,7 +14,17 @@ from anypool import QueuePool, sync
 from ..loops import run
 from ..result import OURS, Row
 from .options import Options, Skip
-from .real import BARE, NO_POOL, AsyncConnect, Connect, Opened, async_contest, contest, kept
+from .real import (
+    BARE,
+    NO_POOL,
+    AsyncConnect,
+    Connect,
+    Opened,
+    async_contest,
+    asyncio_loops,
+    contest,
+    kept,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -28,7 +38,9 @@ def measure_blocking(options: Options) -> list[Row]:
         path = _prepare(folder)
 
         def connect() -> sqlite3.Connection:
-            return sqlite3.connect(path, check_same_thread=False)
+            connection = sqlite3.connect(path, check_same_thread=False)
+            connection.execute(_SETTING)
+            return connection
 
         pool = sync.QueuePool(connect)
         with ExitStack() as stack:
@@ -57,17 +69,20 @@ def measure_async(options: Options) -> list[Row]:
     """
     if not find_spec("aiosqlite"):
         raise Skip("aiosqlite is not installed")
-    return run("asyncio", _aiosqlite, options)
+    loops = asyncio_loops(options)
+    return [row for loop in loops for row in run(loop, _aiosqlite, options, loop)]
 
 
-async def _aiosqlite(options: Options) -> list[Row]:
+async def _aiosqlite(options: Options, loop: str) -> list[Row]:
     import aiosqlite
 
     with TemporaryDirectory() as folder:
         path = _prepare(folder)
 
         async def connect() -> aiosqlite.Connection:
-            return await aiosqlite.connect(path)
+            connection = await aiosqlite.connect(path)
+            await connection.execute(_SETTING)
+            return connection
 
         pool = QueuePool(connect)
         bare = await connect()
@@ -88,7 +103,7 @@ async def _aiosqlite(options: Options) -> list[Row]:
             ("aiosqlite, read", _async_read),
             ("aiosqlite, read and write", _async_write),
         ):
-            found += await async_contest(case, "asyncio", candidates, work, options)
+            found += await async_contest(case, loop, candidates, work, options)
         await bare.close()
         await pool.dispose()
         if theirs is not None:
@@ -96,12 +111,14 @@ async def _aiosqlite(options: Options) -> list[Row]:
     return found
 
 
+# The usual one of a web application in WAL mode, which the file keeps; this it does not.
+_SETTING = "pragma synchronous = normal"
+
+
 def _prepare(folder: str) -> Path:
     path = Path(folder) / "bench.db"
     with closing(sqlite3.connect(path)) as connection:
-        # The usual settings of a web application.
         connection.execute("pragma journal_mode = wal")
-        connection.execute("pragma synchronous = normal")
         connection.execute("create table visits (page integer primary key, number integer)")
         pages = ((page,) for page in range(100))
         connection.executemany("insert into visits values (?, 0)", pages)

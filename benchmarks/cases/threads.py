@@ -27,8 +27,9 @@ def measure(options: Options) -> list[Row]:
 def _crowd(options: Options, case: str, threads: int) -> list[Row]:
     size = Size(keep=CONNECTIONS, extra=0)
     peers = {name: make(size) for name, make in blocking_peers().items()}
-    seconds = max(0.01, 5 * options.effort.turn)
-    rounds = max(2, options.effort.rounds // 2)
+    # Long enough for every thread to have some hundred turns; the scheduler has moods.
+    seconds = min(0.2, 20 * options.effort.turn)
+    rounds = max(2, options.effort.rounds * 2 // 3)
     samples: dict[str, list[float]] = {name: [] for name in peers}
     starved: dict[str, list[float]] = {name: [] for name in peers}
     for number in range(rounds):
