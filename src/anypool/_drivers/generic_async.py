@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import Any
 
 from .._core.options import ResetMode
@@ -19,6 +20,8 @@ class GenericAsyncDriver(CoroutineDriver):
 
     def __init__(self) -> None:
         self._suspects = Suspects()
+        # Classes of connections whose rollback() is a coroutine and has worked.
+        self._roll_back: set[type] = set()
 
     def needs_reset(self, connection: Any, /) -> bool:
         return (
@@ -27,10 +30,20 @@ class GenericAsyncDriver(CoroutineDriver):
             or not self.is_open(connection)
         )
 
-    async def reset(self, connection: Any, mode: ResetMode, /) -> None:
+    def reset(self, connection: Any, mode: ResetMode, /) -> Any:
+        # The usual case first: 1 µs less of some 3 for a cycle (CPython 3.11).
+        usual = mode == "rollback" and not self._suspects.listed
+        if usual and type(connection) in self._roll_back:
+            return connection.rollback()
+        return self._reset(connection, mode)
+
+    async def _reset(self, connection: Any, mode: ResetMode) -> None:
         suspect = self._suspects.clear(connection)
         try:
-            await settled(super().reset(connection, mode))
+            answer = super().reset(connection, mode)
+            await settled(answer)
+            if mode == "rollback" and isinstance(answer, CoroutineType):
+                self._roll_back.add(type(connection))
         except Exception as error:
             # aiopg has the method, and no use for it.
             if type(error).__name__ not in _REFUSALS or not self.is_open(connection):

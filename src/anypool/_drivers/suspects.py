@@ -19,19 +19,20 @@ class Suspects:
     def __init__(self) -> None:
         # By identity: not all connections can be hashed or weakly referenced. What is
         # left here by mistake costs another connection a closer look, and no more.
-        self._suspects: set[int] = set()
-        self._cut_short: set[int] = set()
+        # With each, whether it was cut short. Drivers look by themselves whether there is
+        # any at all: calls cost more than the reset of a connection that does nothing.
+        self.listed: dict[int, bool] = {}
 
     def note(self, error: BaseException, connection: object) -> None:
         """Look at an error that left the block of a connection."""
         if isinstance(error, TimeoutError):
             # Perhaps in the middle of an answer, which the next caller must not get.
-            self._cut_short.add(id(connection))
+            self.listed[id(connection)] = True
         elif _is_suspicious(error, connection):
-            self._suspects.add(id(connection))
+            self.listed.setdefault(id(connection), False)
 
     def is_suspect(self, connection: object) -> bool:
-        return id(connection) in self._suspects or id(connection) in self._cut_short
+        return id(connection) in self.listed
 
     def clear(self, connection: object) -> bool:
         """Take a connection off the list; tell whether it is to be pinged.
@@ -39,17 +40,13 @@ class Suspects:
         Raises:
             CannotReset: not even that would say enough.
         """
-        key = id(connection)
-        if key in self._cut_short:
-            self.forget(connection)
+        cut_short = self.listed.pop(id(connection), None)
+        if cut_short:
             raise CannotReset
-        suspect = key in self._suspects
-        self._suspects.discard(key)
-        return suspect
+        return cut_short is not None
 
     def forget(self, connection: object) -> None:
-        self._suspects.discard(id(connection))
-        self._cut_short.discard(id(connection))
+        self.listed.pop(id(connection), None)
 
 
 def _is_suspicious(error: BaseException, connection: object) -> bool:
