@@ -40,6 +40,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_on_lost",
         "_only_reset",
         "_pinged_at",
+        "_resets_blindly",
         "_serial",
         "_since",
         "_used",
@@ -60,6 +61,7 @@ class ConnectionRecord(Generic[ConnT]):
     _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
     _only_reset: bool
     _pinged_at: float
+    _resets_blindly: bool
     _serial: int
     _since: float
     _used: float
@@ -78,6 +80,8 @@ class ConnectionRecord(Generic[ConnT]):
         self._lasti = -1
         # Of a slot on its way back: whether a reset is all that it still needs.
         self._only_reset = False
+        # Whether its driver can't tell if a reset is needed.
+        self._resets_blindly = False
         self._serial = 0
         # Times of the runtime's clock. Since when it is out, or idle; kept up only where
         # the pool is timed.

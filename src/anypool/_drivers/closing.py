@@ -7,6 +7,7 @@ from typing import Any
 from .._core.options import ResetMode
 from .generic import GenericDriver
 from .losses import is_network_error
+from .openness import looks_open
 from .protocol import CannotReset
 
 
@@ -14,7 +15,7 @@ class ClosingDriver(GenericDriver):
     """There is no transaction to end, and it is not known what else could be reset."""
 
     def reset(self, connection: Any, mode: ResetMode, /) -> None:
-        if mode == "full":
+        if mode == "full" or not looks_open(connection):
             raise CannotReset
         if self._suspects.clear(connection):
             if not hasattr(connection, "ping"):

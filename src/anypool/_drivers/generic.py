@@ -8,6 +8,7 @@ from typing import Any
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
 from .openness import looks_open
+from .protocol import CannotReset
 from .suspects import Suspects
 
 
@@ -36,6 +37,8 @@ class GenericDriver(DBAPIDriver):
             if method is not None:
                 method()
                 return
+        if not looks_open(connection):
+            raise CannotReset
         suspect = self._suspects.clear(connection)
         super().reset(connection, mode)
         if not hasattr(connection, mode) and _in_transaction(connection):

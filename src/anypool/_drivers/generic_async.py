@@ -38,6 +38,8 @@ class GenericAsyncDriver(CoroutineDriver):
         return self._reset(connection, mode)
 
     async def _reset(self, connection: Any, mode: ResetMode) -> None:
+        if not self.is_open(connection):
+            raise CannotReset
         suspect = self._suspects.clear(connection)
         try:
             answer = super().reset(connection, mode)

@@ -80,6 +80,13 @@ def driver_for(connection: object, *, awaited: bool) -> Driver[Any]:
     return _closing_driver
 
 
+def resets_blindly(driver: Driver[Any], connection: object) -> bool:
+    """Tell whether this driver says at any time that this connection needs a reset."""
+    return type(driver) in (GenericDriver, GenericAsyncDriver) and hasattr(
+        connection, "rollback"
+    )
+
+
 def _driver_of(connection_class: type) -> Driver[Any] | None:
     name = connection_class.__module__.partition(".")[0], connection_class.__qualname__
     registered = _registered.get(connection_class) or _registered.get(name)

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 from .._core.errors import DisconnectionError
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
-from .._drivers.registry import driver_for
+from .._drivers.registry import driver_for, resets_blindly
 from .._runtimes.thread import AwaitableCreator
 from .finalizers import terminate_connection
 from .job import Job
@@ -176,6 +176,7 @@ class Connects(Slots[ConnT]):
             self._driver = driver_for(record.connection, awaited=awaited)
         self._inline = self._inline or not self._driver.blocking
         record._driver = self._driver
+        record._resets_blindly = resets_blindly(self._driver, record.connection)
         self._decide(self._note_opened, record, epoch, begin)
         # Some drivers watch a connection from their first look at it.
         self._driver.needs_reset(cast("ConnT", record.connection))
