@@ -48,6 +48,9 @@ def test_parts_of_a_url() -> None:
         "sqlite://?pool_size=SECRET",
         "sqlite:///x?password=SECRET&password=SECRET",
         "mysql+pymysql://me:SECRET@[::1/db:SECRET",
+        "mysql+pymysql://me:4711?SECRET@host/db",
+        "sqlite://?echo=SECRET",
+        "sqlite://?reset_on_return=SECRET",
     ],
 )
 @pytest.mark.parametrize("create_pool", [anypool.create_pool, sync.create_pool])

@@ -172,8 +172,8 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
         isinstance(value, int) and not isinstance(value, bool)
     ):
         expected = ", ".join(repr(choice) for choice in choices)
-        shown = repr(value) if isinstance(value, str) else _kind(value)
-        raise ValueError(f"{name}: expected one of {expected}, not {shown}")
+        kind = "another string" if isinstance(value, str) else _kind(value)
+        raise ValueError(f"{name}: expected one of {expected}, not {kind}")
 
 
 def _kind(value: object) -> str:

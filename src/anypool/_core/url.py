@@ -72,6 +72,9 @@ def _arguments(query: str) -> dict[str, Any]:
 
     arguments: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
+        if not name.isidentifier():
+            # Perhaps the rest of a password with a question mark in it.
+            raise ValueError(f"url: an argument's name is no word; {_SPECIAL[5:]}")
         if name in arguments:
             raise ValueError("url: an argument after the question mark is given twice")
         arguments[name] = value if name in _TEXTS else _value(value)
