@@ -226,6 +226,27 @@ async def test_cancelled_in_mid_query(mode: Live) -> None:
     assert time.monotonic() - start < 4
 
 
+@interrupts
+@pytest.mark.parametrize("leaves", [False, True], ids=["inside", "leaving"])
+async def test_time_limit_on_a_statement(mode: Live, leaves: bool) -> None:
+    """A cancellation that the block's end doesn't show, or shows as a plain error."""
+    if mode.blocking:
+        pytest.skip("threads can't be cancelled")
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    start = time.monotonic()
+    with suppress(TimeoutError):
+        async with pool.connect() as connection:
+            session = await mode.session(pool, connection)
+            with anyio.fail_after(0.1) if leaves else anyio.move_on_after(0.1):
+                await mode.execute(pool, connection, mode.server.sleep)
+    async with pool.connect() as connection:
+        for number in (1, 2, 3):
+            assert await mode.execute(pool, connection, f"SELECT {number}") == number
+    assert time.monotonic() - start < 4
+    if mode.server.ask(mode.server.is_asleep(session)):
+        mode.server.kill(session)  # its connection is closed, but it goes on
+
+
 @has_full_reset
 async def test_full_reset(mode: Live) -> None:
     pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="full")

@@ -30,7 +30,8 @@ class Driver(Protocol[ConnT_contra]):
         """Tell whether a transaction may be open. Must not say False if unsure.
 
         Whatever else forbids to hand the connection on as it is, such as unread results or
-        a closed connection, counts as well: then ``reset`` puts it right, or raises.
+        a closed connection, counts as well: then ``reset`` puts it right, or raises. The
+        first call comes right after connecting; its answer does not matter.
         """
         ...
 
@@ -78,7 +79,12 @@ class Driver(Protocol[ConnT_contra]):
         ...
 
     def is_disconnect(self, error: BaseException, connection: ConnT_contra, /) -> bool:
-        """Tell whether an error that came from this connection means that it is lost."""
+        """Tell whether an error, raised while the connection was out, means that it is
+        lost.
+
+        With ``on_disconnect="pool"`` that ends all older connections as well. So it should
+        be the error that tells, and not just that the connection is closed by now.
+        """
         ...
 
 
