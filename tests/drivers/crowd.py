@@ -1,7 +1,8 @@
 """One of several processes that share a server: many callers over a pool of its own.
 
-Run as ``python -m tests.drivers.crowd DRIVER KIND URL TABLE NUMBER SETTINGS``. It says
-"ready", waits for a line, has all callers do their work, and fails if anything is wrong.
+Run as ``python -m tests.drivers.crowd DRIVER NUMBER``. For each line of JSON that it is
+given, with the other arguments of a Crowd, it has all callers do their work, and says
+"done". It ends if anything is wrong.
 """
 
 from __future__ import annotations
@@ -24,11 +25,19 @@ class Crowd:
     """Fifty tasks or threads, each of which writes two rows, one transaction each."""
 
     def __init__(
-        self, driver: str, kind: str, url: str, table: str, number: int, **settings: Any
+        self,
+        driver: str,
+        number: int,
+        *,
+        kind: str,
+        url: str,
+        table: str,
+        scope: str,
+        settings: dict[str, Any],
     ) -> None:
         self.blocking = driver == "psycopg-blocking"
         self._table = table
-        self._scope = settings.pop("scope")
+        self._scope = scope
         self._parameter = "$1" if driver == "asyncpg" else "%s"
         self.starts = [(number * CALLERS + caller) * TURNS for caller in range(CALLERS)]
         driver = driver.partition("-")[0]
@@ -125,14 +134,15 @@ def _in_threads(crowd: Crowd) -> None:
     crowd.pool.dispose()
 
 
-def main(driver: str, kind: str, url: str, table: str, number: str, settings: str) -> None:
-    crowd = Crowd(driver, kind, url, table, int(number), **json.loads(settings))
+def main(driver: str, number: str) -> None:
     print("ready", flush=True)
-    sys.stdin.readline()
-    if crowd.blocking:
-        _in_threads(crowd)
-    else:
-        asyncio.run(_in_tasks(crowd))
+    for line in sys.stdin:
+        crowd = Crowd(driver, int(number), **json.loads(line))
+        if crowd.blocking:
+            _in_threads(crowd)
+        else:
+            asyncio.run(_in_tasks(crowd))
+        print("done", flush=True)
 
 
 if __name__ == "__main__":
