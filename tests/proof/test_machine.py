@@ -13,7 +13,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 import anypool
 from anypool import sync
 
-from ..support.bounds import rounds
+from ..support.bounds import EFFORT, rounds
 from ..support.callers import Lease, Model, limits
 from ..support.clocks import ThreadClock
 from ..support.holds import waiting
@@ -307,6 +307,7 @@ def test_pool_and_model_agree(mode: str) -> None:
         type("Machine", (Machine,), {"mode": mode}),
         settings=settings(
             max_examples=rounds(20, 1500),
+            phases=[Phase.generate, *([Phase.shrink] if EFFORT else [])],
             stateful_step_count=30,
             deadline=None,
             database=None,
