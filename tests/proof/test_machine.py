@@ -306,7 +306,7 @@ def test_pool_and_model_agree(mode: str) -> None:
     run_state_machine_as_test(
         type("Machine", (Machine,), {"mode": mode}),
         settings=settings(
-            max_examples=rounds(20, 1500),
+            max_examples=rounds(20, 500),
             phases=[Phase.generate, *([Phase.shrink] if EFFORT else [])],
             stateful_step_count=30,
             deadline=None,

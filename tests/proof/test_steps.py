@@ -478,7 +478,7 @@ def test_every_step_fails(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("mode", MODES)
 def test_two_steps_fail(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with any two faults in one pass."""
-    every = 101 if mode in REAL_TIME else max(3, round(3 / (EFFORT or 1)))
+    every = 101 if mode in REAL_TIME else max(4, round(4 / (EFFORT or 1)))
     chosen = islice(passes(mode, kind, double_faults()), None, None, every)
     tally = run_all(mode, chosen, monkeypatch)
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])

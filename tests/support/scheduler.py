@@ -41,7 +41,8 @@ class Actor:
         until: when it gives up waiting, by the scheduler's clock.
     """
 
-    def __init__(self, name: str, work: Callable[[], None]) -> None:
+    def __init__(self, number: int, name: str, work: Callable[[], None]) -> None:
+        self.number = number
         self.name = name
         self.work = work
         self.waits_for: ScheduledLock | None = None
@@ -60,9 +61,11 @@ class Decisions:
     Attributes:
         options: at each step, what else could have been decided.
         taken: the steps where another one did, and which.
+        running: at each step, the number of the thread that was running.
     """
 
     def __init__(self) -> None:
+        self.running: list[int] = []
         self.options: list[range] = []
         self.taken: dict[int, int] = {}
 
@@ -129,7 +132,7 @@ class Scheduler:
 
     def actor(self, name: str, work: Callable[[], None]) -> None:
         """Add a thread."""
-        self._actors.append(Actor(name, work))
+        self._actors.append(Actor(len(self._actors), name, work))
 
     def run(self) -> None:
         """Run all threads to their ends. Raises what one of them raised."""
@@ -162,6 +165,7 @@ class Scheduler:
             for each in self._actors
             if each is not me and not each.done and self._can_go_on(each)
         ]
+        self._decisions.running.append(me.number)
         choice = self._decisions.preempt(len(others))
         if choice is not None and choice < len(others):
             self._switch(me, others[choice])
@@ -209,6 +213,7 @@ class Scheduler:
         ]
         able = ready or sorted(able, key=lambda each: each.until or 0)[:1]
         if able:
+            self._decisions.running.append(-1 if me is None else me.number)
             self._switch(me, able[self._decisions.pick(len(able))])
         elif all(each.done for each in self._actors):
             self._current = None

@@ -1,0 +1,1 @@
+"""Soak: pools under all that happens in production, for a minute or for hours."""
