@@ -243,6 +243,31 @@ async def test_no_thread_outlives_the_close(mode: Mode) -> None:
     assert [t.name for t in late] in ([], ["anypool exit"])
 
 
+async def test_close_while_a_caller_connects(mode: Mode) -> None:
+    """The caller is told, and its connection is closed."""
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(creator=holds.connect)
+    told = mode.event()
+
+    async def checkout() -> None:
+        with pytest.raises(anypool.PoolClosedError):
+            await mode.go(pool.connect())
+        told.set()
+
+    async with mode.group() as start:
+        start(checkout)
+        await mode.until(lambda: hold.reached)
+        if mode.name == "portal":  # whose loop ends with the pool
+            hold.release()
+            await mode.go(pool.close())
+        else:
+            await mode.go(pool.close(timeout=0))
+            hold.release()
+        await told.wait()
+    await mode.until(lambda: not mode.world.open)
+
+
 # Size.
 
 
@@ -600,6 +625,18 @@ async def test_absent_server_is_asked_at_growing_intervals(mode: Mode) -> None:
     async with mode.block(pool.connect(timeout=PATIENCE)):
         pass
     assert len(mode.world.open) <= 2  # no storm
+    await mode.go(pool.close())
+
+
+async def test_without_a_timeout_the_caller_connects_by_itself(mode: Mode) -> None:
+    """A timeout of 0 is for whoever can't wait: not for a server that is away either."""
+    pool = mode.pool()
+    await mode.go(pool.open())
+    async with mode.block(pool.connect(timeout=0)) as connection:
+        assert connection.number == 1
+        mode.world.fail["connect"] = OSError("refused")
+        with pytest.raises(OSError, match="refused"):
+            await mode.go(pool.unique_connection(timeout=0))
     await mode.go(pool.close())
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 import anypool
 
-from .support.modes import Mode
+from .support.modes import PATIENCE, Mode
 
 
 class Recorder:
@@ -219,3 +220,27 @@ async def test_checkin_listener_before_the_reset(mode: Mode) -> None:
     async with mode.block(pool.connect()):
         pass
     assert world.events_of(1) == ["listener", "rollback"]
+
+
+async def test_connection_whose_connect_listener_was_cut_short_is_closed(
+    mode: Mode,
+) -> None:
+    """Trap: a connection that is initialised by half must never be pooled."""
+    if mode.blocking or mode.name == "threads":
+        pytest.skip("its connect can't be cut short")
+
+    class Slow:
+        async def connect(self, connection: Any, record: Any) -> None:
+            await anyio.sleep(PATIENCE)
+
+    connect = mode.world.connect
+
+    async def create() -> Any:
+        return await connect()
+
+    pool = mode.pool(creator=create, listeners=[Slow()], pool_size=1, max_overflow=0)
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.connect(timeout=0.02)
+    await mode.until(lambda: not mode.world.open)
+    assert pool.stats().closed == {"lost": 1}
+    await pool.close()

@@ -122,7 +122,8 @@ class Checkouts(Returns[ConnT]):
     ) -> None:
         """Connect the lease's slot and tell the listeners, before the deadline."""
         record = self._out[lease._ref]
-        while not await self._is_usable(record, deadline):
+        # With a timeout of 0 there is nothing to wait for.
+        while timeout != 0 and not await self._is_usable(record, deadline):
             left = None if deadline is None else deadline - self._runtime.now()
             code, lasti = record._code, record._lasti
             await self._acquire_another(lease, record, left)
@@ -133,6 +134,7 @@ class Checkouts(Returns[ConnT]):
             assert timeout is not None
             self._decide(self._note_timeout)
             raise self._timed_out("connecting", timeout)
+        self._check_open()
         if lease._ref not in self._out and lease._ref not in self._detached:
             raise InvalidRequestError(
                 "This connection is closed: a checkout listener closed it"

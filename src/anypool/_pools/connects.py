@@ -185,10 +185,14 @@ class Connects(Slots[ConnT]):
             if self._untold:
                 await self._tell_first_connect(record)
             await self._tell_connect(record)
-        except Exception as error:
+        except BaseException as error:
             # Half initialised: nobody may ever get this one.
-            self._log.info("Connect listener failed: %s", type(error).__name__)
-            await self._close(record, "listener")
+            if isinstance(error, Exception):
+                self._log.info("Connect listener failed: %s", type(error).__name__)
+                await self._close(record, "listener")
+            elif record.connection is not None:
+                self._decide(self._note_close, "lost")
+                self._abandon(record)
             raise
 
     def _note_failed(self) -> None:

@@ -196,10 +196,12 @@ class Life(Checkouts[ConnT]):
 
     def _terminate_out(self) -> None:
         for key in list(self._out):
+            lease = key() if isinstance(key, ref) else None
+            if lease is not None and not lease._count:
+                continue  # its caller, who is still connecting, will see that it is closed
             record = self._out.pop(key, None)
             if record is None:
                 continue
-            lease = key() if isinstance(key, ref) else None
             if lease is not None:
                 self._callers.pop(lease._caller, None)
                 lease._clear()

@@ -18,6 +18,7 @@ from .._core.waiter import Waiter
 from .._runtimes.thread import AwaitableCreator
 from .base import Pool
 from .care import Care
+from .connects import CLOSE_TIMEOUT
 from .growth import Backoff, connects_wanted
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ class Upkeep(Pool[ConnT]):
         if missing <= 0 or not self._opened:
             return 0
         self._watchers.append(gate)
-        self._begin_connects(size - self._total)
+        if not self._suspended:
+            self._begin_connects(size - self._total)
         return missing
 
     def _begin_life(self) -> None:
@@ -148,9 +150,15 @@ class Upkeep(Pool[ConnT]):
         self._grow()
 
     def _look_after(self) -> None:
-        if self._opened and self._care is None:
-            self._care = Care(self)
-            self._care.start()
+        care = self._decide(self._appoint)
+        if care is not None:
+            care.start()
+
+    def _appoint(self) -> Care | None:
+        if not self._opened or self._care is not None:
+            return None
+        self._care = Care(self)
+        return self._care
 
     def _stop_looking_after(self) -> None:
         care, self._care = self._care, None
@@ -235,7 +243,8 @@ class Upkeep(Pool[ConnT]):
     async def _connect_beside(self, record: ConnectionRecord[ConnT]) -> None:
         failure: Exception | None = None
         try:
-            if not await self._runtime.within(self._timeout, self._connect(record)):
+            await self._runtime.within(self._timeout, self._connect(record))
+            if record.connection is None:
                 failure = TimeoutError("the connect took too long")
         except AwaitableCreator as found:
             if isinstance(found.awaitable, Coroutine):
@@ -275,7 +284,11 @@ class Upkeep(Pool[ConnT]):
     async def _is_usable(
         self, record: ConnectionRecord[ConnT], deadline: float | None
     ) -> bool:
-        if not self._opened or self._is_as_it_should_be(record):
+        if (
+            not self._opened
+            or record.connection is None  # the caller connects by itself
+            or self._is_as_it_should_be(record)
+        ):
             return True
         # Who has to part with a dead connection waits for the next that comes free, which
         # can be one that a server that comes back lets the pool open.
@@ -286,8 +299,8 @@ class Upkeep(Pool[ConnT]):
     async def _acquire_another(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], timeout: float | None
     ) -> None:
-        self._out.pop(lease._ref)
-        self._put_back(record)
+        if self._out.pop(lease._ref, None) is not None:
+            self._put_back(record)
         if timeout is not None and timeout <= 0:
             self._decide(self._note_timeout)
             raise self._timed_out("connecting", timeout)
@@ -319,7 +332,8 @@ class Upkeep(Pool[ConnT]):
         for record in list(self._idle):
             idle_since = record._since
             last_used = max(idle_since, record._pinged_at)
-            if self._max_idle is not None and now - idle_since > self._max_idle and surplus:
+            too_long = self._max_idle is not None and now - idle_since > self._max_idle
+            if too_long and surplus > 0:
                 work: Any = self._close_idle
                 surplus -= 1
             elif self._is_stale(record):
@@ -350,7 +364,7 @@ class Upkeep(Pool[ConnT]):
         try:
             reason = self._surplus_reason(record)
             reason = "recycle" if reason == "overflow" else reason
-            await self._close(record, reason)
+            await self._runtime.within(CLOSE_TIMEOUT, self._close(record, reason))
         except BaseException:
             self._drop(record)
             raise
