@@ -450,6 +450,55 @@ async def test_ping_after_idling(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+async def test_opened_pool_pings_once_for_each_checkout(mode: Mode) -> None:
+    pool = mode.pool(pre_ping=True)
+    async with mode.block(pool):
+        for pings in range(4):  # the first one is new
+            async with mode.block(pool.connect()):
+                assert mode.world.count("ping") == pings
+
+
+async def test_server_that_answers_no_ping_is_not_stormed(mode: Mode) -> None:
+    mode.world.fail["ping"] = ConnectionResetError()
+    pool = mode.pool(pre_ping=True)
+    async with mode.block(pool):
+        for connects in range(1, 4):
+            async with mode.block(pool.connect()):
+                assert mode.world.count("connect") == connects
+
+
+async def test_stale_connection_is_replaced_by_who_may_not_wait(mode: Mode) -> None:
+    pool = mode.pool()
+    async with mode.block(pool):
+        async with mode.block(pool.connect()):
+            pass
+        inner(pool)._age()
+        async with mode.block(pool.connect(timeout=0)) as connection:
+            assert connection.number == 2
+        inner(pool)._age()
+        mode.world.fail["connect"] = OSError("refused")
+        with pytest.raises(OSError, match="refused"):
+            await mode.go(pool.connect(timeout=0))
+
+
+async def test_pool_that_never_waits_is_warmed(mode: Mode) -> None:
+    """A timeout of 0 is for callers, not for what is done in the background."""
+    pool = mode.pool(timeout=0, min_size=2, fail_fast=True)
+    async with mode.block(pool):
+        await mode.go(pool.wait(PATIENCE))
+        async with mode.block(pool.connect()):
+            assert pool.stats().failed == 0
+
+
+async def test_checkout_may_take_longer_than_the_pools_timeout(mode: Mode) -> None:
+    _slow_connects(mode, 0.05)
+    pool = mode.pool(timeout=0.01)
+    async with mode.block(pool):
+        async with mode.block(pool.connect(timeout=PATIENCE)):
+            assert pool.stats().opened == 1
+        assert pool.stats().failed == 0
+
+
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_one_checkout_gets_past_all_stale_connections(
     mode: Mode, is_open: bool

@@ -122,8 +122,7 @@ class Checkouts(Returns[ConnT]):
     ) -> None:
         """Connect the lease's slot and tell the listeners, before the deadline."""
         record = self._out[lease._ref]
-        # With a timeout of 0 there is nothing to wait for.
-        while timeout != 0 and not await self._is_usable(record, deadline):
+        while not await self._is_usable(record, timeout, deadline):
             left = None if deadline is None else deadline - self._runtime.now()
             code, lasti = record._code, record._lasti
             await self._acquire_another(lease, record, left)
@@ -141,7 +140,7 @@ class Checkouts(Returns[ConnT]):
             )
 
     async def _is_usable(
-        self, record: ConnectionRecord[ConnT], deadline: float | None
+        self, record: ConnectionRecord[ConnT], timeout: float | None, deadline: float | None
     ) -> bool:
         """Tell whether this slot will do, or another one has to be waited for."""
         return True

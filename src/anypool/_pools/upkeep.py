@@ -32,6 +32,12 @@ RENEW_AT_ONCE: Final = 2
 RUSH_WINDOW: Final = 0.5
 """Seconds after which it is counted anew how quickly those who wait are served."""
 
+CONNECT_TIMEOUT: Final = 30.0
+"""Seconds that a connect may take for which nobody in particular waits, at least."""
+
+FRESH: Final = 1.0
+"""Seconds for which a new connection that nobody has had yet needs no ping."""
+
 LOOK_EVERY: Final = 1.0
 """Seconds between looks at idle connections: idle ones that come back tell nobody."""
 
@@ -90,7 +96,8 @@ class Upkeep(Pool[ConnT]):
         await super().open()
         if self._fail_fast:
             try:
-                await self._wait_until_warm(self._timeout, fail_fast=True)
+                timeout = self._timeout or CONNECT_TIMEOUT
+                await self._wait_until_warm(timeout, fail_fast=True)
             except BaseException:
                 await self.close(timeout=0)
                 raise
@@ -243,7 +250,8 @@ class Upkeep(Pool[ConnT]):
     async def _connect_beside(self, record: ConnectionRecord[ConnT]) -> None:
         failure: Exception | None = None
         try:
-            await self._runtime.within(self._timeout, self._connect(record))
+            limit = max(CONNECT_TIMEOUT, self._timeout or 0.0)
+            await self._runtime.within(limit, self._connect(record))
             if record.connection is None:
                 failure = TimeoutError("the connect took too long")
         except AwaitableCreator as found:
@@ -282,19 +290,39 @@ class Upkeep(Pool[ConnT]):
         self._tell_watchers()
 
     async def _is_usable(
-        self, record: ConnectionRecord[ConnT], deadline: float | None
+        self, record: ConnectionRecord[ConnT], timeout: float | None, deadline: float | None
     ) -> bool:
         if (
             not self._opened
             or record.connection is None  # the caller connects by itself
             or self._is_as_it_should_be(record)
+            or self._is_fresh(record)
         ):
+            return True
             return True
         # Who has to part with a dead connection waits for the next that comes free, which
         # can be one that a server that comes back lets the pool open.
         left = None if deadline is None else deadline - self._runtime.now()
         await self._runtime.within(left, self._part_with_unfit(record))
-        return record.connection is not None
+        return record.connection is not None or timeout == 0
+
+    def _is_fresh(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether the connection was opened just now, for whoever comes first."""
+        now = self._runtime.now()
+        fresh = (
+            record.connection is not None
+            and not self._is_stale(record)
+            and record._since == record._pinged_at  # nobody has had it yet
+            and now - record._since < FRESH
+        )
+        if fresh:
+            record._since = now
+        return fresh
+
+    async def _ready(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
+        # In an opened pool _is_usable() has looked at what there is.
+        if record.connection is None or not self._opened:
+            await super()._ready(lease, record)
 
     async def _acquire_another(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], timeout: float | None
