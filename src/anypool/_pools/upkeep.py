@@ -299,7 +299,6 @@ class Upkeep(Pool[ConnT]):
             or self._is_fresh(record)
         ):
             return True
-            return True
         # Who has to part with a dead connection waits for the next that comes free, which
         # can be one that a server that comes back lets the pool open.
         left = None if deadline is None else deadline - self._runtime.now()
