@@ -7,7 +7,6 @@ are skipped; they fail if ANYPOOL_REQUIRE_SERVERS is set.
 from __future__ import annotations
 
 import gc
-import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -34,14 +33,6 @@ DRIVERS = {
     "aiomysql": "mariadb",
     "asyncmy": "mariadb",
 }
-
-interrupts = pytest.mark.skipif(
-    "interrupt" not in inspect.getsource(anypool.Pool._reset),
-    reason="needs core: interrupt before reset",
-)
-has_full_reset = pytest.mark.skipif(
-    "full" not in str(anypool.ResetMode), reason="needs core: reset_on_return='full'"
-)
 
 
 class Live(Mode):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import time
@@ -14,7 +13,7 @@ import pytest
 
 import anypool
 
-from .conftest import Live, has_full_reset, interrupts
+from .conftest import Live
 from .servers import PATIENCE, MariaDB
 
 
@@ -197,12 +196,9 @@ async def test_killed_in_mid_query(mode: Live) -> None:
     await _works(mode, pool)
 
 
-@interrupts
 async def test_cancelled_in_mid_query(mode: Live) -> None:
     if mode.blocking:
         pytest.skip("threads can't be cancelled")
-    if not mode.coroutines and "interrupt" not in inspect.getsource(anypool.Pool.call):
-        pytest.skip("needs core: call() interrupts what its cancelled caller waits for")
     pool = mode.pool(pool_size=1, max_overflow=0)
     sessions: list[int] = []
     start = 0.0
@@ -226,7 +222,6 @@ async def test_cancelled_in_mid_query(mode: Live) -> None:
     assert time.monotonic() - start < 4
 
 
-@interrupts
 @pytest.mark.parametrize("leaves", [False, True], ids=["inside", "leaving"])
 async def test_time_limit_on_a_statement(mode: Live, leaves: bool) -> None:
     """A cancellation that the block's end doesn't show, or shows as a plain error."""
@@ -247,7 +242,6 @@ async def test_time_limit_on_a_statement(mode: Live, leaves: bool) -> None:
         mode.server.kill(session)  # its connection is closed, but it goes on
 
 
-@has_full_reset
 async def test_full_reset(mode: Live) -> None:
     pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="full")
     for change, question in mode.server.session:
@@ -263,7 +257,6 @@ async def test_full_reset(mode: Live) -> None:
     assert mode.proxy.connects == 1, "the session was reset, and not replaced"
 
 
-@has_full_reset
 async def test_full_reset_keeps_what_the_listener_set(mode: Live) -> None:
     settings = {
         "postgresql": ("SET application_name = 'mine'", "SHOW application_name"),

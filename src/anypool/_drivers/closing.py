@@ -14,6 +14,9 @@ from .protocol import CannotReset
 class ClosingDriver(GenericDriver):
     """There is no transaction to end, and it is not known what else could be reset."""
 
+    def needs_reset(self, connection: Any, /) -> bool:
+        return self._suspects.is_suspect(connection) or not looks_open(connection)
+
     def reset(self, connection: Any, mode: ResetMode, /) -> None:
         if mode == "full" or not looks_open(connection):
             raise CannotReset

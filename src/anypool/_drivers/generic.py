@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from .._core.options import ResetMode
@@ -59,6 +58,7 @@ class GenericDriver(DBAPIDriver):
 
 
 def _in_transaction(connection: Any) -> bool:
-    with suppress(Exception):  # raised if it is closed, as reset() will notice
+    try:
         return getattr(connection, "in_transaction", False) is True
-    return True
+    except Exception:  # raised if it is closed, as reset() will notice
+        return True

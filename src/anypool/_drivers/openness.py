@@ -3,40 +3,65 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Look: TypeAlias = Callable[[Any], bool]
+"""Tells whether a connection of one class is open."""
 
 
 def looks_open(connection: Any) -> bool:
-    """Ask the connection what there is to ask; if nothing says that it is closed, it isn't.
-
-    ``closed`` and ``is_closed`` may be attributes or methods. MySQLdb has ``open`` instead,
-    sockets the number of their file, streams of anyio a flag and those of trio a socket;
-    pg8000 just lets go of its own.
-    """
-    for name in ("closed", "is_closed", "_closed"):
-        closed = _plain_answer(connection, name)
-        if isinstance(closed, int):  # psycopg2 counts how
-            return not closed
-    still_open = getattr(connection, "open", None)
-    if isinstance(still_open, int):
-        return bool(still_open)
-    if getattr(connection, "_usock", connection) is None:
-        return False
-    return not any(
-        _plain_answer(peer, "fileno") == -1
-        for peer in (connection, getattr(connection, "socket", None))
-    )
+    """Look where connections of this class show it; if nowhere, it is taken for open."""
+    kind = type(connection)
+    look = _looks.get(kind)
+    if look is None:
+        look = _looks[kind] = _look_for(connection)
+    try:
+        return look(connection)
+    except Exception:  # from a property or method that would rather not say
+        return True
 
 
-def _plain_answer(connection: Any, name: str) -> Any:
-    with suppress(Exception):  # raised by properties of closed connections, too
-        answer = getattr(connection, name, None)
-        if not callable(answer):
-            return answer
-        if not inspect.iscoroutinefunction(answer):
-            answer = answer()
-            if inspect.iscoroutine(answer):
-                answer.close()
-            return answer
-    return None
+_looks: dict[type, Look] = {}
+
+
+def _look_for(connection: Any) -> Look:
+    """Find out where connections of a class show whether they are open."""
+    for name in ("closed", "is_closed", "_closed"):  # the last one is anyio's
+        answer = _get(connection, name)
+        if isinstance(answer, int):  # psycopg2 counts how
+            return lambda connection: not getattr(connection, name)
+        if _is_plain_method(answer) and isinstance(_call(answer), int):
+            return lambda connection: not getattr(connection, name)()
+    if isinstance(_get(connection, "open"), int):  # MySQLdb
+        return lambda connection: bool(connection.open)
+    if _get(connection, "_usock") is not None:  # pg8000 lets go of it
+        return lambda connection: connection._usock is not None
+    for path in ((), ("socket",)):  # sockets, and trio's streams
+        peer = _get(connection, *path)
+        if _is_plain_method(_get(peer, "fileno")) and isinstance(_call(peer.fileno), int):
+            return lambda connection: _get(connection, *path).fileno() != -1
+    return lambda connection: True
+
+
+def _get(connection: Any, *path: str) -> Any:
+    try:
+        for name in path:
+            connection = getattr(connection, name, None)
+    except Exception:
+        return None
+    return connection
+
+
+def _is_plain_method(answer: Any) -> bool:
+    return callable(answer) and not inspect.iscoroutinefunction(answer)
+
+
+def _call(method: Callable[[], Any]) -> Any:
+    try:
+        answer = method()
+    except Exception:
+        return None
+    if inspect.iscoroutine(answer):
+        answer.close()
+    return answer
