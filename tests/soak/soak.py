@@ -27,6 +27,9 @@ ROUND = 1.0
 
 CALLERS = 8
 
+PATIENCE = 15.0
+"""Seconds that what is lost or cut off may take to come back."""
+
 
 class Soak:
     """Rounds of threads and tasks that move money, and suffer.
@@ -151,7 +154,11 @@ class Soak:
             if thread.is_alive():
                 self._blame(f"a thread hangs: {pool.status()}")
                 return
-        gc.collect()
+        # What was lost may be on its way back in the thread that has found it.
+        deadline = time.monotonic() + PATIENCE
+        while pool.checkedout() and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.01)
         pool.dispose()
         self._finish(pool, options["pool_size"] + options["max_overflow"])
 
@@ -205,11 +212,10 @@ class Soak:
                     tasks.start_soon(self._teller_async, bank, pool, end, number)
         if scope.cancelled_caught:
             self._blame(f"a task hangs: {pool.status()}")
-        gc.collect()
-        for _ in range(100):
+        deadline = time.monotonic() + PATIENCE
+        while pool.checkedout() and time.monotonic() < deadline:
+            gc.collect()
             await anyio.sleep(0.01)
-            if not pool.checkedout():
-                break
         await pool.dispose()
         self._finish(pool, options["pool_size"] + options["max_overflow"])
 
