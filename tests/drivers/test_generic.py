@@ -134,6 +134,36 @@ def test_an_error_that_says_nothing_costs_a_ping() -> None:
     pool.dispose()
 
 
+class Closable(Minimal):
+    """Tells that it is closed, but not by its rollback()."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class AsyncClosable(Refusing):
+    async def rollback(self) -> None:
+        """Do nothing."""
+
+
+def test_closed_by_its_user() -> None:
+    async def connect() -> AsyncClosable:
+        return AsyncClosable()
+
+    for creator in (Closable, connect):
+        pool: sync.QueuePool[Any] = sync.QueuePool(creator, pool_size=1)
+        with pool.connect() as first:
+            pass
+        with pool.connect() as connection:
+            assert connection is first
+            pool.call(connection.close)
+        with pool.connect() as connection:
+            assert connection is not first
+        pool.dispose()
+
+
 def test_transactions_by_statements() -> None:
     pool = sync.QueuePool(WithoutMethods, pool_size=1)
     with pool.connect() as first:

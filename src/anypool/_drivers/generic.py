@@ -30,14 +30,15 @@ class GenericDriver(DBAPIDriver):
         )
 
     def reset(self, connection: Any, mode: ResetMode, /) -> None:
-        # The usual case first: 0.5 µs less of some 2 for a cycle (CPython 3.11).
+        # pg8000's rollback() of a closed connection does nothing.
+        if not looks_open(connection):
+            raise CannotReset
+        # The usual case first: 0.4 µs less of some 2 for a cycle (CPython 3.11).
         if mode == "rollback" and not self._suspects.listed:
             method = getattr(connection, "rollback", None)
             if method is not None:
                 method()
                 return
-        if not looks_open(connection):
-            raise CannotReset
         suspect = self._suspects.clear(connection)
         super().reset(connection, mode)
         if not hasattr(connection, mode) and _in_transaction(connection):
