@@ -21,6 +21,7 @@ import pytest
 import anypool
 
 from .support.fakes import World
+from .support.invariants import running
 from .support.modes import PATIENCE
 from .support.suspensions import AtSuspension
 
@@ -34,19 +35,21 @@ KINDS = ["QueuePool", "SingletonTaskPool", "NullPool", "StaticPool", "AssertionP
 class Stage:
     """A pool, and what a scenario does with it."""
 
-    def __init__(self, kind: str, driver: str, size: int, overflow: int) -> None:
+    def __init__(self, kind: str, driver: str, options: dict[str, Any]) -> None:
         self.world = World(coroutine=driver == "async")
         self.world.pause = 2
-        options: dict[str, Any] = {}
         self.capacity = 1
         if kind == "QueuePool":
-            options = {"pool_size": size, "max_overflow": overflow, "timeout": None}
-            self.capacity = size + overflow
+            options = {"pool_size": 1, "max_overflow": 0, "timeout": None} | options
+            self.capacity = options["pool_size"] + options["max_overflow"]
         self.pool: Any = getattr(anypool, kind)(self.world.connect, **options)
 
     async def check(self, where: str) -> None:
         """Assert that nothing was lost."""
         pool = self.pool
+        if pool._closed:
+            await self._check_closed(where)
+            return
         with anyio.move_on_after(PATIENCE) as scope:
             while pool._out or (hasattr(pool, "checkedout") and pool.checkedout()):
                 await anyio.sleep(0.001)
@@ -60,7 +63,14 @@ class Stage:
             leases.append(lease)
         for lease in leases:
             await lease.close()
-        await pool.dispose()
+        if pool._opened:
+            await pool.close()
+            await self._check_closed(where)
+        else:
+            await pool.dispose()
+            await self._check_all_closed(where)
+
+    async def _check_all_closed(self, where: str) -> None:
         with anyio.move_on_after(PATIENCE) as scope:
             while self.world.open:
                 await anyio.sleep(0.001)
@@ -68,6 +78,20 @@ class Stage:
             f"{where}: a connection was neither kept nor closed"
         )
         self.world.assert_sound()
+
+    async def _check_closed(self, where: str) -> None:
+        """Assert that a pool that is closed, or whose close was cut short, is no more."""
+        pool = self.pool
+        await self._check_all_closed(where)
+        with anyio.move_on_after(PATIENCE) as scope:
+            while pool.checkedout() or running(pool):
+                await anyio.sleep(0.001)
+        assert not scope.cancelled_caught, f"{where}: a slot or a task survived the close"
+        with pytest.raises(anypool.PoolClosedError):
+            await pool.connect()
+        stats = pool.stats()
+        assert (stats.size, stats.waiting, stats.connecting) == (0, 0, 0), where
+        assert sum(stats.closed.values()) == stats.opened, f"{where}: {stats}"
 
     async def _connect(self, where: str) -> Any:
         with anyio.fail_after(PATIENCE):
@@ -324,6 +348,188 @@ async def deadline(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]
     yield work
 
 
+# In a pool that is opened.
+
+
+@asynccontextmanager
+async def opening(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Open the pool, and wait until it is warm."""
+
+    async def work() -> None:
+        await stage.pool.open()
+        await stage.pool.wait(None)
+
+    yield work
+    await stage.pool.open()
+
+
+@asynccontextmanager
+async def fail_fast(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Open it where there is no server."""
+    stage.world.fail["connect"] = OSError("refused")
+
+    async def work() -> None:
+        with pytest.raises(OSError, match="refused"):
+            await stage.pool.open()
+
+    yield work
+
+
+@asynccontextmanager
+async def connect_beside(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Wait for a connection that is opened in the background."""
+    await stage.pool.open()
+
+    async def work() -> None:
+        async with stage.pool.connect():
+            pass
+
+    yield work
+
+
+@asynccontextmanager
+async def refused_beside(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """The same, in vain at first."""
+    await stage.pool.open()
+    stage.world.fail["connect"] = OSError("refused")
+    stage.world.on["connect"] = lambda: stage.pool._backoff.succeeded()
+
+    async def work() -> None:
+        with pytest.raises(anypool.PoolTimeoutError):
+            await stage.pool.connect(timeout=0.01)
+
+    yield work
+
+
+@asynccontextmanager
+async def ping(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """What is idle is pinged at checkout."""
+    await stage.pool.open()
+    async with stage.pool.connect():
+        pass
+
+    async def work() -> None:
+        async with stage.pool.connect():
+            pass
+
+    yield work
+
+
+@asynccontextmanager
+async def failed_ping(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """What is idle doesn't answer, and another one is waited for."""
+    await stage.pool.open()
+    async with stage.pool.connect():
+        pass
+    stage.world.fail["ping"] = ConnectionResetError()
+
+    async def work() -> None:
+        async with stage.pool.connect():
+            pass
+
+    yield work
+
+
+@asynccontextmanager
+async def stale(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """What is idle is too old, and is replaced for a caller."""
+    await stage.pool.open()
+    async with stage.pool.connect():
+        pass
+
+    async def work() -> None:
+        stage.pool._age()
+        async with stage.pool.connect():
+            pass
+
+    yield work
+
+
+@asynccontextmanager
+async def drain(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Everything is replaced, what is idle in the background."""
+    await stage.pool.open()
+    leases = [await stage.pool.unique_connection() for _ in range(3)]
+    for lease in leases[1:]:
+        await lease.close()
+
+    async def work() -> None:
+        await stage.pool.drain()
+        await anyio.lowlevel.checkpoint()
+        await leases[0].close()
+        async with stage.pool.connect():
+            pass
+
+    yield work
+    await leases[0].close()
+
+
+@asynccontextmanager
+async def resize(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Idle connections are closed, since the pool is made smaller."""
+    await stage.pool.open()
+    leases = [await stage.pool.unique_connection() for _ in range(3)]
+    for lease in leases:
+        await lease.close()
+
+    async def work() -> None:
+        await stage.pool.resize(1, 0)
+
+    yield work
+    await stage.pool.resize(3, 0)
+
+
+@asynccontextmanager
+async def close_idle(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Close the pool, with nothing out."""
+    await stage.pool.open()
+    leases = [await stage.pool.unique_connection() for _ in range(3)]
+    for lease in leases:
+        await lease.close()
+    yield stage.pool.close
+
+
+@asynccontextmanager
+async def close_busy(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Close it with something out that is being returned, and somebody who waits."""
+    await stage.pool.open()
+    lease = await stage.pool.unique_connection()
+
+    async def wait() -> None:
+        with pytest.raises(anypool.PoolClosedError):
+            await stage.pool.unique_connection()
+
+    async def give_back() -> None:
+        while not stage.pool._closed:
+            await anyio.lowlevel.checkpoint()
+        await lease.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(give_back)
+        yield stage.pool.close
+        # Who was cancelled before anything was done has not closed it.
+        await stage.pool.close()
+
+
+@asynccontextmanager
+async def close_at_work(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Close it while it connects, and with something out for too long."""
+    await stage.pool.open()
+    leases = [await stage.pool.unique_connection() for _ in range(2)]
+
+    async def work() -> None:
+        await stage.pool.resize(4, 0)
+        stage.pool._decide(stage.pool._begin_connects, 2)
+        await anyio.lowlevel.checkpoint()
+        await stage.pool.close(timeout=0)
+
+    yield work
+    for lease in leases:
+        await lease.close()
+
+
 EVERYWHERE = [
     connect,
     cycle,
@@ -338,6 +544,27 @@ EVERYWHERE = [
     dispose,
     dispose_idle,
 ]
+THREE = {"pool_size": 3}
+OPENED: dict[Scenario, dict[str, Any]] = {
+    opening: THREE | {"min_size": 2},
+    fail_fast: THREE | {"fail_fast": True},
+    connect_beside: {},
+    refused_beside: {},
+    ping: {"pre_ping": True},
+    failed_ping: THREE | {"pre_ping": True},
+    stale: {},
+    drain: THREE,
+    resize: THREE,
+    close_idle: THREE,
+    close_busy: {},
+    close_at_work: {"pool_size": 2},
+}
+OPTIONS: dict[Scenario, dict[str, Any]] = {
+    dispose_idle: THREE,
+    overflow: {"max_overflow": 1},
+    wait: {"max_overflow": 1},
+    **OPENED,
+}
 CASES = [
     *(
         pytest.param(kind, each, id=f"{kind}-{each.__name__}")
@@ -346,7 +573,7 @@ CASES = [
     ),
     *(
         pytest.param("QueuePool", each, id=f"QueuePool-{each.__name__}")
-        for each in (overflow, wait, time_out, deadline)
+        for each in (overflow, wait, time_out, deadline, *OPENED)
     ),
 ]
 
@@ -374,8 +601,7 @@ async def _at_every(style: str, kind: str, scenario: Scenario, driver: str) -> N
     while True:
         number += 1
         with anyio.fail_after(6 * PATIENCE):
-            size = 3 if scenario is dispose_idle else 1
-            stage = Stage(kind, driver, size, 1 if scenario in (overflow, wait) else 0)
+            stage = Stage(kind, driver, OPTIONS.get(scenario, {}))
             if not await _once(stage, scenario, style, number):
                 break
     assert number > 1

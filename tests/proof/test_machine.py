@@ -312,6 +312,6 @@ def test_pool_and_model_agree(mode: str) -> None:
             deadline=None,
             database=None,
             print_blob=True,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]  # of an enumeration's metaclass
         ),
     )

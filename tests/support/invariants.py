@@ -39,6 +39,15 @@ def leftovers(pool: Any) -> list[str]:
     return wrong
 
 
+def running(pool: Any) -> list[Any]:
+    """Return the tasks or threads that a pool has running beside its callers."""
+    runtime = getattr(pool, "async_pool", pool)._runtime
+    if runtime.blocking:
+        return list(runtime._threads)
+    home = runtime._home
+    return [*getattr(home, "_tasks", ()), *getattr(home, "_works", ())]
+
+
 async def assert_nothing_lost(
     pool: Any,
     witness: Witness,

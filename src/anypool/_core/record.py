@@ -33,6 +33,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_checkouts",
         "_code",
         "_driver",
+        "_ending",
         "_epoch",
         "_expires_at",
         "_lasti",
@@ -54,6 +55,7 @@ class ConnectionRecord(Generic[ConnT]):
     _checkouts: int
     _code: CodeType | None
     _driver: Driver[ConnT]
+    _ending: bool
     _epoch: int
     _expires_at: float
     _lasti: int
@@ -82,6 +84,8 @@ class ConnectionRecord(Generic[ConnT]):
         self._only_reset = False
         # Whether its driver can't tell if a reset is needed.
         self._resets_blindly = False
+        # Whether somebody has begun to close its connection.
+        self._ending = False
         self._serial = 0
         # Times of the runtime's clock. Since when it is out, or idle; kept up only where
         # the pool is timed.

@@ -175,7 +175,7 @@ class Connects(Slots[ConnT]):
         if self._driver is None or self._options["driver"] is None:
             self._driver = driver_for(record.connection, awaited=awaited)
         self._inline = self._inline or not self._driver.blocking
-        record._driver = self._driver
+        record._driver, record._ending = self._driver, False
         record._resets_blindly = resets_blindly(self._driver, record.connection)
         self._decide(self._note_opened, record, epoch, begin)
         # Some drivers watch a connection from their first look at it.
@@ -314,6 +314,8 @@ class Connects(Slots[ConnT]):
             record: the slot.
             reason: for the statistics; None: it isn't the pool's any more.
         """
+        if record.connection is None:
+            return
         try:
             if reason is not None:
                 for listener in self._listeners.on_close:
@@ -348,9 +350,11 @@ class Connects(Slots[ConnT]):
 
     async def _close_connection(self, record: ConnectionRecord[ConnT]) -> ConnT | None:
         driver, connection = record._driver, record.connection
-        assert connection is not None
+        if connection is None:  # the whole pool was closed meanwhile
+            return None
         self._log.info("Closing connection %s", Label(record))
         closing = Closing(driver, connection)
+        record._ending = True
         try:
             await self._runtime.call(driver.blocking, closing.close)
         except Exception as error:

@@ -16,7 +16,7 @@ from .._core.record import ConnectionRecord
 from .._core.stats import PoolStats
 from .checkouts import Checkouts
 from .connects import CLOSE_TIMEOUT
-from .finalizers import terminate
+from .finalizers import terminate_connection
 
 ConnT = TypeVar("ConnT")
 
@@ -76,13 +76,13 @@ class Life(Checkouts[ConnT]):
             await self._wait_for_returns(deadline)
         finally:
             # Whatever came between: nothing survives.
-            self._terminate_out()
+            self._give_up()
             left = 0.0 if deadline is None else deadline - self._runtime.now()
             left = min(max(1.0, left), CLOSE_TIMEOUT)
             try:
                 await self._runtime.complete(self._runtime.settle(left))
             finally:
-                self._terminate_rest()
+                self._give_up(in_the_end=True)
         self._log.info("Pool closed. %s", self.status())
 
     async def drain(self) -> None:
@@ -169,6 +169,8 @@ class Life(Checkouts[ConnT]):
     async def _close_at_once(self, records: Iterable[ConnectionRecord[ConnT]]) -> None:
         """Close several slots at a time."""
         left = deque(records)
+        for record in left:
+            record._ending = True
         if len(left) == 1:
             await self._close_slots(left)
             return
@@ -194,28 +196,31 @@ class Life(Checkouts[ConnT]):
             record.connection is not None for record in self._known_records()
         )
 
-    def _terminate_out(self) -> None:
+    def _give_up(self, in_the_end: bool = False) -> None:
+        """Part with all slots: those that are out, and those that somebody is returning.
+
+        Those that somebody is closing get their time for that, but in the end.
+        """
+        known = self._known_records()
         for key in list(self._out):
             lease = key() if isinstance(key, ref) else None
             if lease is not None and not lease._count:
                 continue  # its caller, who is still connecting, will see that it is closed
             record = self._out.pop(key, None)
-            if record is None:
-                continue
             if lease is not None:
                 self._callers.pop(lease._caller, None)
                 lease._clear()
-            if record.connection is not None:
+            if record is not None and record.connection is not None:
                 self._log.info("Connection %s was out for too long", record._label())
-            if not self._terminated(record):
-                self._spawn(self._close_and_restore(record))
-            self._decide(self._forget, record)
-
-    def _terminate_rest(self) -> None:
-        # What somebody is just closing or returning, and doesn't get done.
-        for record in self._known_records():
+        for record in known:
             if record.connection is not None:
-                terminate(record)
+                if not record._ending:
+                    self._decide(self._note_close, "lost")
+                    self._abandon(record)
+                elif not in_the_end:
+                    continue
+                elif not record._driver.blocking:
+                    terminate_connection(record)
             self._decide(self._forget, record)
 
     # Statistics.

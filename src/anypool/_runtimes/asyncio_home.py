@@ -138,9 +138,12 @@ class AsyncioHome:
         for task, vital in list(self._tasks.items()):
             if not vital:
                 task.cancel()
-        late = self._tasks.keys() - {asyncio.current_task()}
-        if late:
-            _, late = await asyncio.wait(late, timeout=timeout)
+        me, deadline = asyncio.current_task(), self._loop.time() + timeout
+        while late := self._tasks.keys() - {me}:
+            left = deadline - self._loop.time()
+            if left <= 0:
+                break
+            await asyncio.wait(late, timeout=left)
         for task in late:
             task.cancel()
 

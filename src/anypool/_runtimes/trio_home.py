@@ -72,14 +72,13 @@ class TrioHome:
         return True
 
     async def settle(self, timeout: float) -> None:
-        works = list(self._works)
-        for work in works:
+        for work in self._works:
             if not work.vital:
                 work.scope.cancel()
         with trio.move_on_after(timeout):
-            for work in works:
-                await work.ended.wait()
-        for work in works:
+            while self._works:
+                await next(iter(self._works)).ended.wait()
+        for work in self._works:
             work.scope.cancel()
 
     def leave(self) -> None:
