@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,8 @@ import aiosqlite
 
 ACCOUNTS = 20
 MONEY = 1000 * ACCOUNTS
-SUM = "SELECT sum(money) FROM soak"
+NAME = f"soak_{os.getpid()}"
+SUM = f"SELECT sum(money) FROM {NAME}"
 
 
 class Bank:
@@ -21,16 +23,16 @@ class Bank:
         take, put: the statements that move money; the first also begins a transaction.
     """
 
-    take = "UPDATE soak SET money = money - 1 WHERE id = {}"
-    put = "UPDATE soak SET money = money + 1 WHERE id = {}"
+    take = f"UPDATE {NAME} SET money = money - 1 WHERE id = {{}}"
+    put = f"UPDATE {NAME} SET money = money + 1 WHERE id = {{}}"
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         with closing(self.connect()) as connection:
             connection.execute("PRAGMA journal_mode = wal")
-            connection.execute("CREATE TABLE soak (id integer, money integer)")
+            connection.execute(f"CREATE TABLE {NAME} (id integer, money integer)")
             connection.executemany(
-                "INSERT INTO soak VALUES (?, 1000)",
+                f"INSERT INTO {NAME} VALUES (?, 1000)",
                 [(number,) for number in range(ACCOUNTS)],
             )
             connection.commit()
@@ -63,10 +65,10 @@ class PostgresBank:
     def __init__(self, server: Any, proxy: Any) -> None:
         self.server = server
         self.proxy = proxy
-        server.ask("DROP TABLE IF EXISTS soak")
-        server.ask("CREATE TABLE soak (id integer, money integer)")
+        server.ask(f"DROP TABLE IF EXISTS {NAME}")
+        server.ask(f"CREATE TABLE {NAME} (id integer, money integer)")
         server.ask(
-            f"INSERT INTO soak SELECT g, 1000 FROM generate_series(0, {ACCOUNTS - 1}) g"
+            f"INSERT INTO {NAME} SELECT g, 1000 FROM generate_series(0, {ACCOUNTS - 1}) g"
         )
 
     @property
@@ -79,6 +81,7 @@ class PostgresBank:
             "password": url.password,
             "dbname": url.database,
             "connect_timeout": 2,
+            "application_name": NAME,
         }
 
     def connect(self) -> Any:
@@ -106,10 +109,10 @@ class PostgresBank:
         elif number == 2:
             self.server.ask(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND query LIKE '%soak%'"
+                f" WHERE application_name = '{NAME}'"
             )
 
     def close(self) -> None:
         self.proxy.close()
-        self.server.ask("DROP TABLE soak")
+        self.server.ask(f"DROP TABLE {NAME}")
         self.server.close()

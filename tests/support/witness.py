@@ -245,6 +245,7 @@ class WitnessDriver(DBAPIDriver):
         return connection.reset_session()
 
     def interrupt(self, connection: Any, /) -> None:
+        connection.witness.events.append(("interrupt", connection.number))
         if not self._interrupts:
             raise CannotReset
 
@@ -279,6 +280,7 @@ class AsyncWitnessDriver(CoroutineDriver):
         return connection.reset_session()
 
     async def interrupt(self, connection: Any, /) -> None:
+        connection.witness.events.append(("interrupt", connection.number))
         if not self._interrupts:
             raise CannotReset
 
