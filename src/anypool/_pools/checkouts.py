@@ -155,6 +155,7 @@ class Checkouts(Returns[ConnT]):
         self, lease: Lease[ConnT], timeout: float | None, first: bool = False
     ) -> None:
         """Get a slot for the lease, in turn."""
+        self._resume_care()
         may_wait = timeout is None or timeout > 0
         waiter = self._decide(self._admit, lease, may_wait, first)
         if waiter is None:
@@ -172,6 +173,9 @@ class Checkouts(Returns[ConnT]):
                 self._decide(self._withdraw, waiter.ref)
         if waiter.record is None:
             self._fail_unserved(timeout)
+
+    def _resume_care(self) -> None:
+        """Have an open pool looked after where it is now."""
 
     def _fail_unserved(self, timeout: float | None) -> NoReturn:
         """Raise what a caller gets that has waited in vain."""

@@ -488,8 +488,8 @@ class QueuePool(Upkeep[ConnT]):
             if record is not None:
                 self._out[lease._ref] = record
                 return None
-        if may_wait and not first:
-            self._check_queue()
+        if may_wait and not first and self._max_waiting is not None:
+            self._check_queue(self._max_waiting)
         gate, since = self._runtime.gate(), self._runtime.now()
         waiter: Waiter[ConnT] = Waiter(lease._ref, gate, since)
         if not self._waiters:
@@ -512,15 +512,14 @@ class QueuePool(Upkeep[ConnT]):
             self._kick()
         return waiter
 
-    def _check_queue(self) -> None:
+    def _check_queue(self, most: int) -> None:
         """See whether one more may wait; a connection that can be opened is for one."""
-        if self._max_waiting is not None:
-            room = self._capacity - self._total if self._opened else 0
-            if len(self._waiters) - len(self._connecting) - room >= self._max_waiting:
-                raise TooManyWaitersError(
-                    f"QueuePool: {len(self._waiters)} callers wait for a connection, and "
-                    f"max_waiting is {self._max_waiting}"
-                )
+        room = self._capacity - self._total if self._opened else 0
+        if len(self._waiters) - len(self._connecting) - room >= most:
+            raise TooManyWaitersError(
+                f"QueuePool: {len(self._waiters)} callers wait for a connection, and "
+                f"max_waiting is {most}"
+            )
 
     def _serve(self) -> None:
         """Give slots to the first waiters, as long as there are both."""
@@ -528,6 +527,8 @@ class QueuePool(Upkeep[ConnT]):
         while waiters and not self._suspended:
             waiter = next(iter(waiters.values()))
             if waiter.record is None and waiter.ref() is not None:
+                if not self._idle and (self._opened or self._total >= self._capacity):
+                    break
                 record = self._free_slot(not self._opened)
                 if record is None:
                     break

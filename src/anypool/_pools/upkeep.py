@@ -333,12 +333,6 @@ class Upkeep(Pool[ConnT]):
             raise self._timed_out("connecting", timeout)
         await self._acquire(lease, timeout, first=True)
 
-    async def _acquire(
-        self, lease: Lease[ConnT], timeout: float | None, first: bool = False
-    ) -> None:
-        self._resume_care()
-        await super()._acquire(lease, timeout, first)
-
     def _resume_care(self) -> None:
         if self._opened and self._care is None:  # in a new event loop, or a forked process
             self._look_after()
