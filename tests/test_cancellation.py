@@ -39,7 +39,9 @@ class Stage:
         self.world = World(coroutine=driver == "async")
         self.world.pause = 2
         self.capacity = 1
-        if kind == "QueuePool":
+        if kind != "QueuePool":
+            options = {}
+        else:
             options = {"pool_size": 1, "max_overflow": 0, "timeout": None} | options
             self.capacity = options["pool_size"] + options["max_overflow"]
         self.pool: Any = getattr(anypool, kind)(self.world.connect, **options)

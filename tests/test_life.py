@@ -218,6 +218,25 @@ async def test_body_that_is_cancelled_closes_the_pool(mode: Mode) -> None:
     assert not lease.is_valid
 
 
+async def test_close_in_the_middle_of_a_renewal(mode: Mode) -> None:
+    """What is being replaced is not waited for, nor replaced any more."""
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, min_size=1)
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    hold = holds.on("close")
+    await mode.go(pool.drain())
+    await mode.until(lambda: hold.reached == 1)
+    begin = time.monotonic()
+    async with mode.group() as start:
+        start(_close, mode, pool)
+        await mode.until(lambda: inner(pool)._closed)
+        hold.release()
+    assert time.monotonic() - begin < PATIENCE / 4
+    await mode.until(lambda: not mode.world.open)
+    assert mode.world.count("connect") == 1
+
+
 async def test_close_in_the_middle_of_connects(mode: Mode) -> None:
     """A connect that ends after the close is closed, and waited for by nobody."""
     holds = Holds(mode)

@@ -45,7 +45,7 @@ class AssertionPool(Pool[ConnT]):
         self._out[lease._ref], self._idle = self._idle, None
 
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
-        kept = record._epoch == self._epoch and self._idle is None
+        kept = record._epoch == self._epoch and self._idle is None and not self._closed
         if kept:
             self._idle = record
         return kept

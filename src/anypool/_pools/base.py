@@ -264,12 +264,13 @@ class Pool(Life[ConnT]):
 
     def _after_fork(self) -> None:
         """In a forked child: leave everything to the parent, whose sockets they are."""
-        # Kept for ever: a driver's own finalizer might say goodbye on the shared socket.
-        for record in self._records():
-            _graveyard.append(record.connection)
+        # Kept for ever: a driver's own finalizer might say goodbye on the shared socket. So
+        # are the slots that a task or thread of the parent has at this moment.
+        for record in [*self._records(), *self._known_records()]:
+            _graveyard.append((record, record.connection))
             record.connection = None
         self._abandon_books()
-        self._stop_looking_after()
+        self._counts = Counts()
         self._runtime.after_fork()
 
     def _on_settle(self, caller: Callable[[], Caller]) -> None:
@@ -277,14 +278,19 @@ class Pool(Life[ConnT]):
 
     def _on_move(self) -> None:
         self._stop_looking_after()
-        records = list(self._records())
+        records = {*self._records(), *self._known_records()}
         self._abandon_books()
         for record in records:
+            if record.connection is not None:
+                self._note_close("lost")
             terminate(record)
 
     def _abandon_books(self) -> None:
-        for record in self._records():
+        # Those that something is being done to as well: they can't come back from it.
+        self._epoch += 1
+        for record in [*self._records(), *self._known_records()]:
             record._on_lost = None
+            self._count_in(record)
         self._dropped.clear()
         self._clear_books()
 

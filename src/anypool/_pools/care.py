@@ -15,6 +15,10 @@ class Care:
     """A task, or in a blocking pool a thread, that looks at the pool when something is due.
 
     It never waits for anything else, and doesn't keep the pool alive.
+
+    Attributes:
+        at_work: whether it has begun, and not ended.
+        ended: whether it has to end.
     """
 
     def __init__(self, pool: Pool[Any]) -> None:
@@ -22,10 +26,18 @@ class Care:
         self._runtime = pool._runtime
         self._log = pool._log
         self._gate: Any = None
-        self._ended = False
+        self.ended = False
+        self._unclaimed = [None]
+        self.at_work = False
 
     def start(self) -> None:
-        self._runtime.start(self._run())
+        """Begin, unless it has begun; it may be called again where it is not known."""
+        work = self._run()
+        if not self._runtime.start(work):
+            work.close()  # at the next occasion
+
+    def is_over(self) -> bool:
+        return self.ended or not (self.at_work or self._unclaimed)
 
     def kick(self) -> None:
         """Have it look at once."""
@@ -36,15 +48,26 @@ class Care:
 
     def end(self) -> None:
         """Have it end soon."""
-        self._ended = True
+        self.ended = True
         self.kick()
 
     async def _run(self) -> None:
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return
+        self.at_work = True
+        try:
+            await self._look_again_and_again()
+        finally:
+            self.at_work = False
+
+    async def _look_again_and_again(self) -> None:
         while True:
             # Before the look, so that a kick from now on is not missed.
             self._gate = gate = self._runtime.gate()
             pool = self._pool()
-            if pool is None or self._ended:
+            if pool is None or self.ended:
                 return
             delay = self._look(pool)
             del pool

@@ -318,10 +318,10 @@ class Connects(Slots[ConnT]):
             return
         try:
             if reason is not None:
+                self._decide(self._note_close, reason)
                 for listener in self._listeners.on_close:
                     connection = record.connection
                     await self._tell_of_end(record, listener.close, connection, record)
-                self._decide(self._note_close, reason)
             # One line, so that an interrupt finds the connection either open or gone.
             record.connection = await self._close_connection(record)
         except BaseException:

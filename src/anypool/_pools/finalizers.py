@@ -84,10 +84,14 @@ def lost_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
 
     def lost(record: ConnectionRecord[Any]) -> None:
         pool = weak_pool()
+        had_connection = record.connection is not None
         terminate(record)
         if pool is not None:
-            # An empty slot takes the place of the one that is gone.
-            pool._checkin_later(pool._new_record())
+            # An empty slot takes the place of the one that is gone, and its statistics.
+            stand_in = pool._new_record()
+            stand_in._checkouts, stand_in._used = record._checkouts, record._used
+            stand_in._ending = had_connection
+            pool._checkin_later(stand_in)
 
     return lost
 

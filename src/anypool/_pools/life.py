@@ -80,7 +80,7 @@ class Life(Checkouts[ConnT]):
             left = 0.0 if deadline is None else deadline - self._runtime.now()
             left = min(max(1.0, left), CLOSE_TIMEOUT)
             try:
-                await self._runtime.complete(self._runtime.settle(left))
+                await self._runtime.complete(self._runtime.settle(left, for_good=True))
             finally:
                 self._give_up(in_the_end=True)
         self._log.info("Pool closed. %s", self.status())
@@ -175,7 +175,7 @@ class Life(Checkouts[ConnT]):
             await self._close_slots(left)
             return
         for _ in range(min(len(left), CLOSE_AT_ONCE)):
-            self._runtime.start(self._close_rest(left), vital=True)
+            self._start(self._close_rest(left), vital=True)
 
     async def _close_rest(self, left: deque[ConnectionRecord[ConnT]]) -> None:
         with suppress(IndexError):

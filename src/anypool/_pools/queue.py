@@ -593,6 +593,7 @@ class QueuePool(Upkeep[ConnT]):
     def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
         wanted = (
             record._epoch == self._epoch
+            and not self._closed  # one that was just being renewed is as young as the pool
             and self._is_room()
             # An opened pool has no empty slots: it connects when one is needed.
             and (record.connection is not None or not self._opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from typing_extensions import TypeVar
 
@@ -37,14 +38,14 @@ class Returns(Connects[ConnT]):
 
     def _end(self, lease: Lease[ConnT], own: bool = True) -> ConnectionRecord[ConnT] | None:
         """End a lease; return its record, which is the ender's to deal with."""
-        ref = lease._ref
-        record = self._out.pop(ref, None)
+        key = lease._ref
+        record = self._out.pop(key, None)
         if record is not None:
             self._note_use(record)
-        elif ref is not None:
-            record = self._detached.pop(ref, None)
+        elif key is not None:
+            record = self._detached.pop(key, None)
         # Another thread's entry may change at any time; it is left, and does no harm.
-        if own and self._callers.get(lease._caller) is ref:
+        if own and self._callers.get(lease._caller) is key:
             del self._callers[lease._caller]
         lease._clear()
         return record
@@ -65,8 +66,12 @@ class Returns(Connects[ConnT]):
         failure: Exception | None = None
         restored = False
         try:
-            if record._on_lost is None:  # it was detached
-                await self._close(record, None)
+            if record._on_lost is None:
+                # It was detached, or its caller, who alone could use it, has died.
+                known = ref(record) in self._known
+                await self._close(record, "idle" if known else None)
+                if known:
+                    self._decide(self._forget, record)
                 return
             if not quiet:
                 failure = await self._tell_checkin(record)
@@ -190,14 +195,14 @@ class Returns(Connects[ConnT]):
         if record is None:
             return
         self._note_use(record)
-        ref = lease._ref
-        assert ref is not None
+        key = lease._ref
+        assert key is not None
         # A record of its own, outside of the pool's count.
         detached: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
         detached._driver, detached.info = record._driver, record.info.copy()
         detached._serial, detached._code = record._serial, record._code
         detached._lasti, lease._record = record._lasti, None
-        self._detached[ref] = detached
+        self._detached[key] = detached
         # On one line: an interrupt finds the connection in one place or the other.
         detached.connection, record.connection = record.connection, None
         self._put_back(record)
@@ -213,6 +218,10 @@ class Returns(Connects[ConnT]):
     def _terminate_dropped(self) -> None:
         while self._dropped:
             record = self._dropped.popleft()
+            if ref(record) in self._known:
+                self._count_in(record)
+                if record.connection is not None:
+                    self._note_close("lost")
             terminate(record)
 
     def _checkin_later(self, record: ConnectionRecord[ConnT]) -> None:
@@ -237,6 +246,8 @@ class Returns(Connects[ConnT]):
                 self._spawn(self._checkin_dropped(record))
 
     async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
+        if record._ending:
+            self._decide(self._note_close, "lost")
         try:
             # Within the bound of every return, as nobody is there to give up on it. A slot
             # that stands in for one that was lost has never been anybody's.

@@ -114,6 +114,7 @@ class SharedSlots(Pool[ConnT]):
     def _drop(self, record: ConnectionRecord[ConnT]) -> None:
         try:
             if record._users == 1 and record.connection is not None:
+                self._decide(self._note_close, "lost")
                 self._abandon(record)
         finally:
             self._put_back(record)

@@ -149,9 +149,7 @@ class Slots(Generic[ConnT]):
         """A slot that was not wanted is gone."""
         record._on_lost = None
         self._known.pop(ref(record), None)
-        self._counts.checkouts += record._checkouts
-        self._counts.use_time += record._used
-        record._checkouts, record._used = 0, 0.0
+        self._count_in(record)
         while self._closers:
             with suppress(RuntimeError):  # a thread that was told already
                 self._closers.pop().release()
@@ -205,7 +203,7 @@ class Slots(Generic[ConnT]):
         """Do what could not be done with the books locked."""
         while self._unstarted:
             with suppress(IndexError):  # another thread was quicker
-                self._runtime.start(self._connect_beside(self._unstarted.popleft()))
+                self._start(self._connect_beside(self._unstarted.popleft()))
         if self._dropped and self._blocking:
             self._collect_dropped()
 
@@ -227,12 +225,23 @@ class Slots(Generic[ConnT]):
             if record._checkouts >= TIMED_AT_FIRST and not self._keeps_time:
                 self._timed = False
 
+    def _count_in(self, record: ConnectionRecord[ConnT]) -> None:
+        """Keep the statistics of a slot that is about to go."""
+        self._counts.checkouts += record._checkouts
+        self._counts.use_time += record._used
+        record._checkouts, record._used = 0, 0.0
+
     def _note_close(self, reason: CloseReason) -> None:
         self._counts.closed[reason] = self._counts.closed.get(reason, 0) + 1
 
     def _collect_dropped(self) -> None:
         """Return the slots whose leases were dropped."""
         raise NotImplementedError
+
+    def _start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+        """Begin work beside the callers; do it here where no thread can be had for it."""
+        if not self._runtime.start(work, vital=vital):
+            self._spawn(work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work beside the callers; as far as it gets, if there is no loop any more."""

@@ -157,14 +157,13 @@ class Upkeep(Pool[ConnT]):
         self._grow()
 
     def _look_after(self) -> None:
-        care = self._decide(self._appoint)
+        care = self._decide(self._present_care)
         if care is not None:
             care.start()
 
-    def _appoint(self) -> Care | None:
-        if not self._opened or self._care is not None:
-            return None
-        self._care = Care(self)
+    def _present_care(self) -> Care | None:
+        if self._opened and (self._care is None or self._care.is_over()):
+            self._care = Care(self)
         return self._care
 
     def _stop_looking_after(self) -> None:
@@ -248,6 +247,9 @@ class Upkeep(Pool[ConnT]):
             self._unstarted.append(record)
 
     async def _connect_beside(self, record: ConnectionRecord[ConnT]) -> None:
+        if self._closed:
+            self._put_back(record)
+            return
         failure: Exception | None = None
         try:
             limit = max(CONNECT_TIMEOUT, self._timeout or 0.0)
@@ -334,7 +336,8 @@ class Upkeep(Pool[ConnT]):
         await self._acquire(lease, timeout, first=True)
 
     def _resume_care(self) -> None:
-        if self._opened and self._care is None:  # in a new event loop, or a forked process
+        if self._opened and (self._care is None or not self._care.at_work):
+            # In a new event loop, in a forked process, or all tasks have been cancelled.
             self._look_after()
 
     # Looking after.
@@ -343,7 +346,7 @@ class Upkeep(Pool[ConnT]):
         now = self._runtime.now()
         self._decide(self._grow)
         for record, work in self._decide(self._take_due, now):
-            self._runtime.start(work(record))
+            self._start(work(record))
         return self._decide(self._next_look, now)
 
     def _take_due(self, now: float) -> list[tuple[ConnectionRecord[ConnT], Any]]:

@@ -147,6 +147,9 @@ class AsyncioHome:
         for task in late:
             task.cancel()
 
+    async def retire(self) -> None:
+        return  # no task watches
+
     def leave(self) -> None:
         self._watch = None
 

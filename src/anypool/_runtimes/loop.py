@@ -59,6 +59,10 @@ class Home(Protocol):
         """Run `work` in a task of its own, `vital` if it must get to its end."""
         ...
 
+    async def retire(self) -> None:
+        """The pool is closed: watch no more for the end of the loop."""
+        ...
+
     def leave(self) -> None:
         """The pool is gone, or goes elsewhere."""
         ...
@@ -214,13 +218,17 @@ class AnyioRuntime:
     ) -> bool:
         return self._home is not None and self._home.spawn(work, done)
 
-    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> bool:
         if self._home is None or not self._home.spawn(work, vital=vital):
             work.close()
+        return True
 
-    async def settle(self, timeout: float) -> None:
-        if self._home is not None:
-            await self._home.settle(timeout)
+    async def settle(self, timeout: float, *, for_good: bool = False) -> None:
+        home = self._home
+        if home is not None:
+            await home.settle(timeout)
+            if for_good:
+                await home.retire()
 
 
 class _Delivery:

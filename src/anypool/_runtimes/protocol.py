@@ -104,15 +104,23 @@ class Runtime(Protocol):
         """
         ...
 
-    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> bool:
         """Begin `work` beside the callers without waiting for it: in a task or thread.
 
         Args:
             work: what to run.
             vital: whether it has to get to its end even if the pool closes.
+
+        Returns:
+            False if there is no thread to be had. Then the work has not begun.
         """
         ...
 
-    async def settle(self, timeout: float) -> None:
-        """Wait for what runs beside the callers, and cancel what isn't vital."""
+    async def settle(self, timeout: float, *, for_good: bool = False) -> None:
+        """Wait for what runs beside the callers, and cancel what isn't vital.
+
+        Args:
+            timeout: seconds.
+            for_good: whether the pool is closed, so that nothing is left to watch over.
+        """
         ...

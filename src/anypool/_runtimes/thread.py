@@ -127,13 +127,22 @@ class ThreadRuntime:
             done()
         return True
 
-    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> bool:
         # A daemon: the end of the program doesn't wait for it.
         thread = threading.Thread(
             target=self._work, args=(work,), daemon=True, name="anypool worker"
         )
-        self._threads.add(thread)
-        thread.start()
+        try:
+            self._threads.add(thread)
+            thread.start()
+        except BaseException as error:
+            if thread.ident is None:
+                self._threads.discard(thread)
+            # There is none to be had: there are too many, or the interpreter is ending.
+            if isinstance(error, RuntimeError):
+                return False
+            raise
+        return True
 
     def _work(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -141,11 +150,16 @@ class ThreadRuntime:
         finally:
             self._threads.discard(threading.current_thread())
 
-    async def settle(self, timeout: float) -> None:
+    async def settle(self, timeout: float, *, for_good: bool = False) -> None:
         deadline = time.monotonic() + timeout
-        for thread in list(self._threads):
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - time.monotonic()))
+        for thread in self._threads - {threading.current_thread()}:
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    thread.join(left)
+                except RuntimeError:  # somebody is just starting it
+                    time.sleep(0.001)  # noqa: ASYNC251  # runs in a thread
+                else:
+                    break
 
 
 def run(work: Awaitable[T]) -> T:

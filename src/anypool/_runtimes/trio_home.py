@@ -25,10 +25,11 @@ class TrioHome:
         self.thread = get_ident()
         self._elsewhere = elsewhere
         self._left = trio.Event()
+        self._ended = trio.Event()
         self._works: set[_Work] = set()
         self.now = trio.lowlevel.current_clock().current_time
         # System tasks are cancelled when the main task has ended.
-        trio.lowlevel.spawn_system_task(_end_of_run, self._left, on_end)
+        trio.lowlevel.spawn_system_task(_end_of_run, self._left, self._ended, on_end)
 
     def caller(self) -> Caller:
         if not self.elsewhere():
@@ -81,18 +82,25 @@ class TrioHome:
         for work in self._works:
             work.scope.cancel()
 
+    async def retire(self) -> None:
+        self._left.set()
+        await self._ended.wait()
+
     def leave(self) -> None:
         self.post(self._left.set)
 
 
 async def _end_of_run(
-    left: trio.Event, on_end: Callable[[], Coroutine[Any, Any, None]]
+    left: trio.Event, ended: trio.Event, on_end: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
     try:
         await left.wait()
-    finally:
+    except trio.Cancelled:
         with trio.CancelScope(shield=True):
             await on_end()
+        raise
+    finally:
+        ended.set()
 
 
 class _Work:

@@ -41,11 +41,11 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
+        self._starting = threading.Lock()
         self._start()
 
     def _start(self) -> None:
         self._portal: BlockingPortal | None = None
-        self._pid = os.getpid()
         ready = threading.Event()
         thread = threading.Thread(
             target=anyio.run,
@@ -56,13 +56,16 @@ class LoopThread:
         thread.start()
         ready.wait()
         self.thread = thread
+        self._pid = os.getpid()
         _loop_threads.add(self)
         _watch_for_exit(os.getpid())
 
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         if self._pid != os.getpid():
-            # Forked: the thread has stayed with the parent.
-            self._start()
+            # Forked: the thread has stayed with the parent. Others may come at this moment.
+            with self._starting:
+                if self._pid != os.getpid():
+                    self._start()
         if self._portal is None:
             raise PoolClosedError(
                 "this pool is closed, or its event loop has ended with the main thread"
