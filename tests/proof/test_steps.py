@@ -134,7 +134,7 @@ class Pass:
 
     # The steps.
 
-    def _step(self, what: str, connection: object = None) -> Any:
+    def _step(self, what: str, connection: Any = None) -> Any:
         """Fail, if this step is to; what it returns is to be awaited."""
         armed = self._armed and not _is_holder.get()
         outcome = self._left.pop(what, None) if armed else None
@@ -142,6 +142,8 @@ class Pass:
         if outcome is None:
             return anyio.lowlevel.checkpoint() if in_loop else None
         self.fired.append((what, outcome))
+        if what == "checkout listener" and "exception" in outcome:
+            connection.transaction = True  # it has begun something, and fails then
         if outcome == "exception":
             raise Fault(what)
         if outcome == "base exception":
@@ -290,15 +292,17 @@ class _Listener:
             self.checkin: Any = self._checkin
         else:
             self.connect = lambda *_: owner._step("connect listener")
-            self.checkout = lambda *_: owner._step("checkout listener")
+            self.checkout = lambda connection, *_: owner._step(
+                "checkout listener", connection
+            )
             self.checkin = lambda *_: owner._step("checkin listener")
         self._owner = owner
 
     async def _connect(self, *_: Any) -> None:
         await self._owner._step("connect listener")
 
-    async def _checkout(self, *_: Any) -> None:
-        await self._owner._step("checkout listener")
+    async def _checkout(self, connection: Any, *_: Any) -> None:
+        await self._owner._step("checkout listener", connection)
 
     async def _checkin(self, *_: Any) -> None:
         await self._owner._step("checkin listener")

@@ -128,7 +128,8 @@ class Soak:
     def _finish(self, pool: Any, capacity: int) -> None:
         size, idle, over = pool.size(), pool.checkedin(), pool.overflow()
         if pool.checkedout() or size - idle + over or not 0 <= size + over <= capacity:
-            self._blame(f"after a round: {pool.status()}")
+            inner = getattr(pool, "async_pool", pool)
+            self._blame(f"after a round: {pool!r}, {list(inner._out.items())}")
 
     def _tolerable(self, error: BaseException) -> bool:
         name = type(error).__module__.partition(".")[0]
