@@ -175,7 +175,7 @@ class Soak:
 
     def _transfer(self, bank: Any, pool: Any, choose: random.Random) -> None:
         lease = pool.unique_connection()
-        fate = choose.random()
+        fate, lost = choose.random(), False
         connection = lease.connection
         try:
             if not bank.is_clean(connection):
@@ -197,8 +197,10 @@ class Soak:
             elif fate < 0.3:
                 cycle = [lease]
                 cycle.append(cycle)
+                lost = True
         finally:
-            if not 0.22 <= fate < 0.3:
+            # No traceback may hold what is lost.
+            if not lost:
                 lease.close()
 
     # Tasks.
@@ -236,7 +238,7 @@ class Soak:
 
     async def _transfer_async(self, bank: Any, pool: Any, choose: random.Random) -> None:
         lease = await pool.unique_connection()
-        fate = choose.random()
+        fate, lost = choose.random(), False
         connection = lease.connection
         try:
             if not bank.is_clean(connection):
@@ -258,8 +260,10 @@ class Soak:
             elif fate < 0.3:
                 cycle = [lease]
                 cycle.append(cycle)
+                lost = True
         finally:
-            if not 0.22 <= fate < 0.3:
+            # No traceback may hold what is lost.
+            if not lost:
                 await lease.close()
 
 
