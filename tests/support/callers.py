@@ -120,6 +120,8 @@ class Model:
         if lease.slot is not None:
             slot, lease.slot = lease.slot, None
             lease.state = "detached"
+            if self.mapped.get(lease.caller) is lease:
+                del self.mapped[lease.caller]
             slot.connection = None
             self._release(slot)
 
