@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
 from .._core.lease import PooledConnection
 from .._core.options import QueuePoolOptions
 from .._core.url import DatabaseURL
-from .._drivers.connectors import Creator, connector_for, creator_for
 from .queue import QueuePool
+
+if TYPE_CHECKING:
+    from .._drivers.connectors import Creator
 
 
 def create_pool(
@@ -47,6 +49,9 @@ def interpret(
 ) -> tuple[Creator, dict[str, Any]]:
     """Make of a URL what a pool needs: a creator, and the options with the URL's added."""
     url = DatabaseURL(text)
+    # By need: most programs bring a creator of their own.
+    from .._drivers.connectors import connector_for, creator_for
+
     connector = connector_for(url, blocking=blocking)
     mine = {
         name: url.arguments.pop(name) for name in list(url.arguments) if name in _OPTIONS
