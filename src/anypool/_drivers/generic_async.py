@@ -8,7 +8,7 @@ from typing import Any
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver, execute, settled
 from .losses import is_network_error
-from .openness import looks_open
+from .openness import closed_flags, looks_open
 from .protocol import CannotReset
 from .suspects import Suspects
 
@@ -33,7 +33,8 @@ class GenericAsyncDriver(CoroutineDriver):
 
     def reset(self, connection: Any, mode: ResetMode, /) -> Any:
         # A rollback() of a closed connection may do nothing.
-        if not looks_open(connection):
+        is_closed = closed_flags.get(type(connection))
+        if not looks_open(connection) if is_closed is None else is_closed(connection):
             raise CannotReset
         # The usual case first: 1 µs less of some 3 for a cycle (CPython 3.11).
         usual = mode == "rollback" and not self._suspects.listed
