@@ -287,6 +287,37 @@ async def test_close_while_a_caller_connects(mode: Mode) -> None:
     await mode.until(lambda: not mode.world.open)
 
 
+async def test_background_connect_whose_listener_takes_for_ever(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: a connection that is initialised by half must never be pooled."""
+    if mode.name in ("blocking", "threads"):
+        pytest.skip("its connect can't be cut short")
+    monkeypatch.setattr("anypool._pools.upkeep.CONNECT_TIMEOUT", 0.02)
+    slow = True
+
+    class Slow:
+        async def connect(self, connection: Any, record: Any) -> None:
+            if slow:
+                await anyio.sleep(10 * PATIENCE)
+
+    connect = mode.world.connect
+
+    async def create() -> Any:
+        return await connect()
+
+    pool = mode.pool(creator=create, listeners=[Slow()], timeout=0.02, min_size=1)
+    await mode.go(pool.open())
+    with pytest.raises(anypool.PoolTimeoutError) as caught:
+        await mode.go(pool.wait(0.2))
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    slow = False
+    await mode.go(pool.wait())
+    await mode.until(lambda: len(mode.world.open) == 1)
+    assert mode.world.open[0] > 1
+    await mode.go(pool.close())
+
+
 # Size.
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 CloseReason: TypeAlias = Literal[
     "recycle", "idle", "invalid", "ping", "reset", "listener", "overflow", "dispose", "lost"
@@ -15,8 +14,7 @@ there were more than the pool keeps; the pool was disposed, drained or closed; o
 was cut short."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStats:
+class PoolStats(NamedTuple):
     """A snapshot of a pool. Times are in seconds.
 
     What is counted or summed up never becomes less in the life of a pool.

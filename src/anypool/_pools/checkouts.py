@@ -248,9 +248,12 @@ class Checkouts(Returns[ConnT]):
         if not touched:
             # As clean as it was given to this caller, who left in the same moment.
             self._put_back(record)
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) and not (
+            untold and record.connection is not None
+        ):
             await self._complete(record, self._checkin(record, quiet=untold))
         else:
+            # Its caller was cut short, or while it was connected or pinged its time was up.
             self._drop(record)
 
     async def _checkout_for(

@@ -184,14 +184,13 @@ class Connects(Slots[ConnT]):
             if self._untold:
                 await self._tell_first_connect(record)
             await self._tell_connect(record)
-        except BaseException as error:
+        except Exception as error:
             # Half initialised: nobody may ever get this one.
-            if isinstance(error, Exception):
-                self._log.info("Connect listener failed: %s", type(error).__name__)
-                await self._close(record, "listener")
-            elif record.connection is not None:
-                self._decide(self._note_close, "lost")
-                self._abandon(record)
+            self._log.info("Connect listener failed: %s", type(error).__name__)
+            await self._close(record, "listener")
+            raise
+        except BaseException:
+            record._ending = True  # the same; who called this sees to it
             raise
 
     def _note_failed(self) -> None:

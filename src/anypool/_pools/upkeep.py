@@ -139,7 +139,12 @@ class Upkeep(Pool[ConnT]):
     def _watch(self, gate: Any, size: int) -> int:
         """Return how many connections are missing; if any are, the gate opens later."""
         self._check_open()
-        missing = size - (self._total - self._count_connecting())
+        missing = size - sum(
+            record.connection is not None
+            and not record._ending
+            and ref(record) not in self._connecting
+            for record in self._known_records()
+        )
         if missing <= 0 or not self._opened:
             return 0
         self._watchers.append(gate)
@@ -267,8 +272,14 @@ class Upkeep(Pool[ConnT]):
         except BaseException:
             self._drop(record)
             raise
+        cut_short = record.connection is not None and record._ending
+        if cut_short:
+            failure = TimeoutError("a connect listener took too long")
         self._decide(self._note_connected, record, failure)
-        self._put_back(record)
+        if cut_short:
+            self._drop(record)
+        else:
+            self._put_back(record)
         self._kick()
 
     def _note_connected(
