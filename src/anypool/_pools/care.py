@@ -63,7 +63,7 @@ class Care:
             self.at_work = False
 
     async def _look_again_and_again(self) -> None:
-        while True:
+        while self._pool() is not None and not self.ended:
             # Before the look, so that a kick from now on is not missed.
             self._gate = gate = self._runtime.gate()
             pool = self._pool()

@@ -162,6 +162,7 @@ class Pool(Generic[ConnT]):
                 self._pool = pool  # all that reads it goes by its own mode
                 if blocking._was_opened():
                     blocking._stop_looking_after()
+                    run(blocking._runtime.settle(CLOSE_TIMEOUT))
                     self._bridge.call(pool.open)
             elif isinstance(first, CoroutineType):
                 first.close()  # another thread was quicker
