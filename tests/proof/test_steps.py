@@ -400,7 +400,7 @@ def _conditions(mode: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadCl
         monkeypatch.setattr("anypool._runtimes.thread.time", clock)
     elif mode in REAL_TIME:
         monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.03)
-        monkeypatch.setattr("anypool._pools.connects.CLOSE_TIMEOUT", 0.03)
+        monkeypatch.setattr("anypool._pools.closes.CLOSE_TIMEOUT", 0.03)
     complaints: list[Any] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda hook: complaints.append(hook.exc_type)

@@ -1,10 +1,10 @@
 """Pool: the base of all pools, and what users call on every one of them.
 
-A pool is layered: Slots (the books) under Connects under Returns under Checkouts, one file
-each, and Life, that of the pool as a whole. A subclass decides which slot a caller gets and
-what becomes of it afterwards, in plain methods; everything that may wait is a coroutine
-that touches the outside only through a Runtime and a Driver. Blocking pools run the same
-coroutines (see _sync/).
+A pool is layered, one file each: Slots (the books) under Closes, Connects, Fitness,
+Returns, Checkouts, and Life, that of the pool as a whole. A subclass decides which slot a
+caller gets and what becomes of it afterwards, in plain methods; everything that may wait is
+a coroutine that touches the outside only through a Runtime and a Driver. Blocking pools
+run the same coroutines (see _sync/).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .._drivers.dbapi import DBAPIDriver
 from .._runtimes.loop import AnyioRuntime
 from .._runtimes.thread import ThreadRuntime
 from .checkouts import POOL_DEFAULT
-from .connects import CLOSE_TIMEOUT
+from .closes import CLOSE_TIMEOUT
 from .finalizers import (
     dropped_callback,
     lost_callback,

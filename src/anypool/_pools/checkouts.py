@@ -17,7 +17,7 @@ from .._core.errors import (
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
 from .._runtimes.thread import run
-from .connects import Label
+from .closes import Label
 from .returns import Returns
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from .._core.options import check_seconds
 from .._core.record import ConnectionRecord
 from .._core.stats import PoolStats
 from .checkouts import Checkouts
-from .connects import CLOSE_TIMEOUT
+from .closes import CLOSE_TIMEOUT
 from .finalizers import terminate_connection
 
 ConnT = TypeVar("ConnT")

@@ -10,8 +10,9 @@ from typing_extensions import TypeVar
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 from .._drivers.protocol import CannotReset
-from .connects import Connects, Label
+from .closes import Label
 from .finalizers import terminate
+from .fitness import Fitness
 
 if TYPE_CHECKING:
     from .._core.lease import Lease
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 ConnT = TypeVar("ConnT")
 
 
-class Returns(Connects[ConnT]):
+class Returns(Fitness[ConnT]):
     """Takes slots back: closed, invalidated, detached or dropped."""
 
     __slots__ = ()

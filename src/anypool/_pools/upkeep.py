@@ -18,7 +18,7 @@ from .._core.waiter import Waiter
 from .._runtimes.thread import AwaitableCreator
 from .base import Pool
 from .care import Care
-from .connects import CLOSE_TIMEOUT
+from .closes import CLOSE_TIMEOUT
 from .growth import Backoff, connects_wanted
 
 if TYPE_CHECKING:

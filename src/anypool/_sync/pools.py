@@ -18,7 +18,7 @@ from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions, check_t
 from .._core.stats import PoolStats
 from .._pools import assertion, base, null, queue, singleton, static
 from .._pools.checkouts import POOL_DEFAULT
-from .._pools.connects import CLOSE_TIMEOUT
+from .._pools.closes import CLOSE_TIMEOUT
 from .._runtimes.thread import AwaitableCreator, run, this_thread
 from .bridge import Bridge, LoopThread, Visit
 from .lease import PooledConnection
