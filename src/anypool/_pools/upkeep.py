@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -14,12 +13,11 @@ from typing_extensions import TypeVar
 from .._core.errors import PoolTimeoutError
 from .._core.options import check_seconds
 from .._core.record import ConnectionRecord
-from .._core.waiter import Waiter
 from .._runtimes.thread import AwaitableCreator
-from .base import Pool
 from .care import Care
 from .closes import CLOSE_TIMEOUT
 from .growth import Backoff, connects_wanted
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .._core.lease import Lease
@@ -42,7 +40,7 @@ LOOK_EVERY: Final = 1.0
 """Seconds between looks at idle connections: idle ones that come back tell nobody."""
 
 
-class Upkeep(Pool[ConnT]):
+class Upkeep(Turns[ConnT]):
     """Connects, pings, renews and closes beside the callers, and decides when."""
 
     __slots__ = (
@@ -53,21 +51,13 @@ class Upkeep(Pool[ConnT]):
         "_max_idle",
         "_min_size",
         "_misplaced",
-        "_rush_served",
-        "_rush_since",
-        "_suspended",
         "_watchers",
     )
 
-    _capacity: float
     _fail_fast: bool
-    _idle: deque[ConnectionRecord[ConnT]]
     _keepalive: float | None
     _max_idle: float | None
     _min_size: int
-    _suspended: bool
-    _total: int
-    _waiters: OrderedDict[Any, Waiter[ConnT]]
 
     def _clear_books(self) -> None:
         super()._clear_books()
@@ -75,9 +65,6 @@ class Upkeep(Pool[ConnT]):
         self._backoff = Backoff()
         # The gates of those who wait until the pool is warm.
         self._watchers: list[Any] = []
-        # Since when callers have been waiting, and how many were served meanwhile.
-        self._rush_since = 0.0
-        self._rush_served = 0
         # Whether a blocking pool's creator turned out to be one for an event loop.
         self._misplaced = False
 
@@ -431,17 +418,3 @@ class Upkeep(Pool[ConnT]):
                 connect = self._counts.connect_time / max(1, self._counts.opened)
                 delay = min(delay, max(0.002, min(connect / 10, 0.05)))
         return delay
-
-    # What QueuePool decides.
-
-    def _is_as_it_should_be(self, record: ConnectionRecord[ConnT]) -> bool:
-        """Tell whether nothing has to be done to the slot's connection; note the time."""
-        raise NotImplementedError
-
-    def _new_slot(self) -> ConnectionRecord[ConnT] | None:
-        """Make a slot that counts, if there may be one more."""
-        raise NotImplementedError
-
-    def _weigh(self) -> None:
-        """Note what changed for the uncontended path."""
-        raise NotImplementedError
