@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ import anypool
 from anypool import sync
 
 from .support.fakes import World
+from .support.invariants import running
 from .support.modes import PATIENCE
 from .support.tracing import AtLine
 
@@ -49,8 +51,37 @@ class Stage:
         if self.at is not None:
             self.closed_at = self.at.count
 
+    def _check_opened(self) -> None:
+        """Assert the same of a pool that is open, or was just being closed."""
+        inner = self.pool.async_pool
+        if not inner._closed:
+            self.pool.resume()
+            self.pool.resize(self.capacity)
+            inner._backoff.succeeded()
+            leases = [
+                self.pool.unique_connection(timeout=PATIENCE) for _ in range(self.capacity)
+            ]
+            assert all(not lease.connection.closed for lease in leases)
+            for lease in leases:
+                lease.close()
+        self.pool.close(timeout=1)
+        deadline = time.monotonic() + PATIENCE
+        while running(self.pool) or self.world.open:
+            assert time.monotonic() < deadline, (
+                f"survived: {running(self.pool)}, {self.world.open}"
+            )
+            time.sleep(0.001)
+        stats = self.pool.stats()
+        assert (stats.size, self.pool.checkedout()) == (0, 0)
+        assert self.at is not None
+        if self.at.count - self.closed_at > LINES_AFTER_CLOSE:
+            self.world.assert_sound()
+
     def check(self) -> None:
         """Assert that nothing was lost."""
+        if self.pool.async_pool._closed or self.pool.async_pool._opened:
+            self._check_opened()
+            return
         if hasattr(self.pool, "checkedout"):
             out = self.pool.checkedout()
             assert not out, f"{out} out for ever"
@@ -236,6 +267,113 @@ def wait(stage: Stage) -> Iterator[None]:
         assert not thread.is_alive()
 
 
+# In a pool that is opened: what it does in its own threads goes on undisturbed.
+
+
+def opening(stage: Stage) -> Iterator[None]:
+    """Open the pool, and wait until it is warm."""
+    yield
+    stage.pool.open()
+    stage.pool.wait()
+
+
+def connect_beside(stage: Stage) -> Iterator[None]:
+    """Wait for a connection that is opened in the background."""
+    stage.pool.open()
+    yield
+    with stage.pool.connect():
+        pass
+
+
+def refused_beside(stage: Stage) -> Iterator[None]:
+    """The same, in vain at first."""
+    stage.pool.open()
+    stage.world.fail["connect"] = OSError("refused")
+    yield
+    with suppress(anypool.PoolTimeoutError):
+        stage.pool.connect(timeout=0.001)
+
+
+def ping(stage: Stage) -> Iterator[None]:
+    """What is idle is pinged at checkout."""
+    stage.pool.open()
+    stage.pool.connect().close()
+    yield
+    with stage.pool.connect():
+        pass
+
+
+def failed_ping(stage: Stage) -> Iterator[None]:
+    """What is idle doesn't answer, and another one is waited for."""
+    stage.pool.open()
+    stage.pool.connect().close()
+    stage.world.fail["ping"] = ConnectionResetError()
+    yield
+    with stage.pool.connect():
+        pass
+
+
+def stale(stage: Stage) -> Iterator[None]:
+    """What is idle is too old, and is replaced for a caller."""
+    stage.pool.open()
+    stage.pool.connect().close()
+    stage.pool.async_pool._age()
+    yield
+    with stage.pool.connect():
+        pass
+
+
+def drain(stage: Stage) -> Iterator[None]:
+    """Everything is replaced."""
+    stage.pool.open()
+    taken = stage.pool.connect()
+    yield
+    stage.pool.drain()
+    taken.close()
+
+
+def resize(stage: Stage) -> Iterator[None]:
+    """The pool is made larger, and smaller."""
+    stage.pool.open()
+    taken = [stage.pool.unique_connection() for _ in range(stage.capacity)]
+    for each in taken:
+        each.close()
+    yield
+    stage.pool.resize(1)
+    stage.pool.resize(stage.capacity)
+
+
+def suspension(stage: Stage) -> Iterator[None]:
+    """Checkouts are held back for a while."""
+    stage.pool.open()
+    yield
+    stage.pool.suspend()
+    stage.pool.resume()
+    stage.pool.connect().close()
+
+
+def close(stage: Stage) -> Iterator[None]:
+    """Close it, with something idle and something out."""
+    stage.pool.open()
+    taken = [stage.pool.unique_connection() for _ in range(stage.capacity)]
+    for each in taken[1:]:
+        each.close()
+    yield
+    stage.pool.close(timeout=0)
+
+
+OPENED: dict[Scenario, dict[str, Any]] = {
+    opening: {"pool_size": 2, "min_size": 2},
+    connect_beside: {},
+    refused_beside: {},
+    ping: {"pre_ping": True},
+    failed_ping: {"pre_ping": True},
+    stale: {},
+    drain: {},
+    resize: {"pool_size": 3},
+    suspension: {},
+    close: {"pool_size": 3},
+}
 EVERYWHERE = [
     cycle,
     connect,
@@ -260,7 +398,7 @@ CASES = [
     ),
     *(
         pytest.param("QueuePool", each, id=f"QueuePool-{each.__name__}")
-        for each in (overflow, time_out, wait)
+        for each in (overflow, time_out, wait, *OPENED)
     ),
 ]
 
@@ -305,6 +443,7 @@ class _Strike:
         options: dict[str, Any] = {}
         if kind == "QueuePool":
             options = {"pool_size": 1, "max_overflow": 1 if scenario is overflow else 0}
+            options |= OPENED.get(scenario, {})
         self._stage = Stage(kind, options)
         self._scenario = scenario
         self._number = number

@@ -41,9 +41,9 @@ class Care:
 
     def kick(self) -> None:
         """Have it look at once."""
-        gate, self._gate = self._gate, None
+        gate = self._gate  # which stays, so that an interrupted kick can be given again
         if gate is not None:
-            with suppress(RuntimeError):  # another thread was quicker
+            with suppress(RuntimeError):  # it was given one already
                 gate.release()
 
     def end(self) -> None:

@@ -233,8 +233,13 @@ class Closes(Slots[ConnT]):
                 if not terminate_connection(record):
                     return False
             except BaseException:
-                # A second interrupt: half closed, but the slot must not be lost with it.
-                record.connection = None
+                # An interrupt: perhaps half closed. The slot must not be lost with it, and
+                # what may still be open is closed by the finalizer of `remains`.
+                remains = self._take_connection(record)
+                if remains.connection is not None and not remains._driver.is_open(
+                    remains.connection
+                ):
+                    remains.connection = None
                 if record._on_lost is not None:
                     self._put_back(record)
                 raise

@@ -33,7 +33,7 @@ RUSH_WINDOW: Final = 0.5
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds that a connect may take for which nobody in particular waits, at least."""
 
-FRESH: Final = 1.0
+FRESH: Final = 0.25
 """Seconds for which a new connection that nobody has had yet needs no ping."""
 
 LOOK_EVERY: Final = 1.0
@@ -159,9 +159,8 @@ class Upkeep(Turns[ConnT]):
         return self._care
 
     def _stop_looking_after(self) -> None:
-        care, self._care = self._care, None
-        if care is not None:
-            care.end()
+        if self._care is not None:
+            self._care.end()
 
     def _was_opened(self) -> bool:
         return self._opened or self._misplaced
