@@ -64,14 +64,17 @@ class Care:
 
     async def _look_again_and_again(self) -> None:
         while self._pool() is not None and not self.ended:
+            pool = self._pool()
+            if pool is None:
+                return
             # Before the look, so that a kick from now on is not missed.
             self._gate = gate = self._runtime.gate()
-            pool = self._pool()
-            if pool is None or self.ended:
+            if self.ended:
                 return
             delay = self._look(pool)
-            del pool
-            await self._runtime.wait(gate, None if math.isinf(delay) else delay)
+            waiting = self._runtime.wait(gate, None if math.isinf(delay) else delay)
+            del pool  # perhaps the last reference, with which the runtime goes out of use
+            await waiting
 
     def _look(self, pool: Pool[Any]) -> float:
         try:
