@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from .support.bounds import proof
+
 SECONDS = 20
 
 HEAD = """
@@ -96,6 +98,76 @@ async def main():
             await pool.call(conn.execute, "select 1")
 anyio.run(main, backend={backend!r})
 print("done")
+"""
+    run(script, tmp_path, *STRICT)
+
+
+OPEN = "pool_size=3, min_size=2, keepalive=60, recycle=60, pre_ping=True"
+
+
+@pytest.mark.parametrize("creator", ALL)
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param("", marks=proof),
+        pytest.param("pool.wait()", marks=proof),
+        pytest.param("pool.wait(); del pool; gc.collect()", marks=proof),
+        "pool.drain()",
+    ],
+)
+def test_opened_blocking_pool_is_never_closed(
+    then: str, creator: str, tmp_path: Path
+) -> None:
+    """With nothing awaited, with all idle, in the middle of a renewal, or dropped."""
+    script = f"""
+pool = sync.QueuePool({creator}, {OPEN})
+pool.open()
+{then}
+print("done")
+"""
+    run(script, tmp_path, *STRICT)
+
+
+@pytest.mark.parametrize("creator", ALL)
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param("", marks=proof),
+        pytest.param("await pool.wait()", marks=proof),
+        "await pool.drain()",
+    ],
+)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_opened_async_pool_is_never_closed(
+    backend: str, then: str, creator: str, tmp_path: Path
+) -> None:
+    """The same in a loop, and in another one."""
+    if backend == "trio" and creator in ("async_sqlite", "lambda_sqlite"):
+        pytest.skip("aiosqlite needs asyncio")
+    script = f"""
+pool = anypool.QueuePool({creator}, {OPEN})
+async def main():
+    await pool.open()
+    async with pool.connect() as conn:
+        await pool.call(conn.execute, "select 1")
+    {then or "pass"}
+anyio.run(main, backend={backend!r})
+anyio.run(main, backend={backend!r})
+print("done")
+"""
+    run(script, tmp_path, *STRICT)
+
+
+@pytest.mark.parametrize("creator", ALL)
+def test_opened_pool_is_closed_by_an_atexit_function(creator: str, tmp_path: Path) -> None:
+    """No matter whether threads can still be started then."""
+    script = f"""
+import atexit
+pool = sync.QueuePool({creator}, {OPEN})
+pool.open()
+pool.wait()
+atexit.register(print, "done")
+atexit.register(pool.close)
 """
     run(script, tmp_path, *STRICT)
 

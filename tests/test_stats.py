@@ -28,7 +28,7 @@ def consistent(stats: anypool.PoolStats, live: int, detached: int) -> None:
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_at_random(mode: Mode, kind: str, is_open: bool) -> None:
-    for seed in seeds(rounds(2, 100)):
+    for seed in seeds(rounds(1, 100)):
         await _once(mode, kind, is_open, random.Random(seed))
         mode.world.connections.clear()
 
