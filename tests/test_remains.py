@@ -31,12 +31,24 @@ from .support.modes import PATIENCE, Mode
 BACKENDS = ["asyncio", "trio"]
 
 
+before_the_test: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_other_tests() -> None:
+    # A failed test, whose pool its traceback holds, is no reason for others to fail.
+    before_the_test.clear()
+    before_the_test.update(threading.enumerate())
+
+
 def threads() -> list[threading.Thread]:
     """Return the pools' own threads, but for one that waits for the program's end."""
     return [
         each
         for each in threading.enumerate()
-        if each.name.startswith("anypool") and each.name != "anypool exit"
+        if each.name.startswith("anypool")
+        and each.name != "anypool exit"
+        and each not in before_the_test
     ]
 
 

@@ -748,10 +748,10 @@ async def test_recreate_keeps_class_and_options(mode: Mode) -> None:
     pool = Mine(mode.world.connect, pool_size=1, max_overflow=0, timeout=0.01)
     new = pool.recreate()
     assert type(new) is Mine
-    lease = await mode.go(new.connect())
+    lease = await mode.go(new.connect(timeout=PATIENCE))
     with pytest.raises(anypool.PoolTimeoutError, match="size 1 overflow 0"):
         await mode.go(new.unique_connection())
-    async with mode.block(pool.connect()):
+    async with mode.block(pool.connect(timeout=PATIENCE)):
         assert pool.checkedout() == new.checkedout() == 1
     await mode.go(lease.close())
 

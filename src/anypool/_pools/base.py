@@ -296,7 +296,9 @@ class Pool(Life[ConnT]):
 
     def __del__(self) -> None:
         if hasattr(self, "_runtime"):
-            self._runtime.post(self._stop_looking_after)
+            care = getattr(self, "_care", None)
+            if care is not None:
+                self._runtime.post(care.end)  # no method of the pool: it would live on
             for record in self._records():
                 terminate(record)
             self._runtime.depart()

@@ -63,7 +63,7 @@ class Care:
             self.at_work = False
 
     async def _look_again_and_again(self) -> None:
-        while self._pool() is not None and not self.ended:
+        while True:
             pool = self._pool()
             if pool is None:
                 return
