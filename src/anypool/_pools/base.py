@@ -296,9 +296,7 @@ class Pool(Life[ConnT]):
 
     def __del__(self) -> None:
         if hasattr(self, "_runtime"):
-            care = getattr(self, "_care", None)
-            if care is not None:
-                self._runtime.post(care.end)  # no method of the pool: it would live on
+            self._let_care_go()
             for record in self._records():
                 terminate(record)
             self._runtime.depart()

@@ -138,6 +138,9 @@ class Life(Checkouts[ConnT]):
     def _stop_looking_after(self) -> None:
         """Have nobody look after it any more, for now."""
 
+    def _let_care_go(self) -> None:
+        """The same, from a finalizer: in any thread, and without reviving the pool."""
+
     def _was_opened(self) -> bool:
         """Tell whether somebody wanted this pool to be open."""
         return self._opened

@@ -162,6 +162,12 @@ class Upkeep(Turns[ConnT]):
         if self._care is not None:
             self._care.end()
 
+    def _let_care_go(self) -> None:
+        care = self._care
+        if care is not None:
+            care.ended = True
+            self._runtime.post(care.kick)
+
     def _was_opened(self) -> bool:
         return self._opened or self._misplaced
 
