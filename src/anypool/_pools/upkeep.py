@@ -192,6 +192,11 @@ class Upkeep(Turns[ConnT]):
         super()._age()
         self._weigh()
 
+    def _forget(self, record: ConnectionRecord[ConnT]) -> None:
+        super()._forget(record)
+        if self._backoff.error is not None:
+            self._kick()  # what may not be replaced yet has to be when the pause is over
+
     def _tell_watchers(self) -> None:
         while self._watchers:
             with suppress(RuntimeError):  # a thread that was told already
