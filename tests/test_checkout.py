@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 import anypool
 
+from .support.holds import Holds
 from .support.modes import Mode
 
 
@@ -227,4 +230,109 @@ async def test_unique_lease_outlives_its_caller(mode: Mode, kind: str) -> None:
     async with mode.block(pool.connect()):
         pass
     await mode.go(pool.dispose())
+    assert not mode.world.open
+
+
+async def test_cursor(mode: Mode) -> None:
+    """It is the driver's, and closed with its block."""
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    async with mode.block(await mode.go(lease.cursor())) as cursor:
+        assert cursor.rowcount == 7
+        rows = list(cursor) if mode.blocking else [row async for row in cursor]
+        assert rows == [1, 2, 3]
+    assert mode.world.events_of(1) == ["cursor", "cursor.close"]
+    await mode.go(lease.close())
+
+
+async def test_cursor_that_can_not_be_closed(
+    mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its error is logged by its class; what is no error of the cursor's is raised."""
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    cursor = await mode.go(lease.cursor())
+    mode.world.fail["cursor.close"] = OSError("password=SECRET")
+    await mode.go(cursor.close())
+    assert "Error closing cursor: OSError" in caplog.text
+    assert "SECRET" not in caplog.text
+    mode.world.fail["cursor.close"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        await mode.go(cursor.close())
+    assert lease.is_valid
+    await mode.go(cursor.invalidate(ValueError()))
+    assert not lease.is_valid
+    assert not mode.world.open
+
+
+async def test_cursor_that_can_not_be_opened(mode: Mode) -> None:
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    mode.world.fail["cursor"] = OSError("gone")
+    with pytest.raises(OSError, match="gone"):
+        await mode.go(lease.cursor())
+    assert not lease.is_valid
+    assert not mode.world.open
+    assert pool.checkedout() == 0
+
+
+class Gone(ConnectionError):
+    """What the driver of the fakes raises when the server is gone."""
+
+
+@pytest.mark.parametrize("error", [None, ValueError, Gone])
+async def test_lease_as_a_block(mode: Mode, error: type[Exception] | None) -> None:
+    """It is returned; after an error that means a lost connection, without that."""
+    pool = mode.pool()
+    with nullcontext() if error is None else pytest.raises(error):
+        async with mode.block(await mode.go(pool.connect())) as connection:
+            assert connection is mode.world.connections[0]
+            if error is not None:
+                raise error
+    assert pool.checkedout() == 0
+    assert mode.world.open == ([] if error is Gone else [1])
+
+
+async def test_protocols_of_the_connection_are_not_the_leases(mode: Mode) -> None:
+    """Who asks for a special method must not get that of another object."""
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    lease.connection.__fspath__ = lambda: "path"
+    assert hasattr(lease.connection, "__fspath__")
+    assert not hasattr(lease, "__fspath__")
+    assert not hasattr(pool.connect(), "__fspath__")
+    await mode.go(lease.close())
+    await mode.go(lease.close())
+
+
+async def test_call_passes_all_arguments_on(mode: Mode) -> None:
+    pool = mode.pool()
+
+    def function(*args: int, **kwargs: int) -> Any:
+        return args, kwargs
+
+    assert await mode.go(pool.call(function, 1, two=2)) == ((1,), {"two": 2})
+
+
+@pytest.mark.parametrize("kind", ["NullPool", "QueuePool", "StaticPool"])
+async def test_connect_that_takes_too_long(mode: Mode, kind: str) -> None:
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(kind, creator=holds.connect)
+
+    async def checkout() -> None:
+        match = f"{kind}: connecting timed out, timeout 0.02"
+        with pytest.raises(anypool.PoolTimeoutError, match=match):
+            await mode.go(pool.connect(timeout=0.02))
+
+    async with mode.group() as start:
+        start(checkout)
+        await mode.until(lambda: hold.reached)
+        if mode.name == "blocking":  # it can't be cut short, and is told in the end
+            begin = time.monotonic()
+            await mode.until(lambda: time.monotonic() > begin + 0.02)
+            hold.release()
+    hold.release()
+    assert pool.stats().timeouts == 1
+    await mode.go(pool.close())
     assert not mode.world.open

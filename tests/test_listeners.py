@@ -244,3 +244,39 @@ async def test_connection_whose_connect_listener_was_cut_short_is_closed(
     await mode.until(lambda: not mode.world.open)
     assert pool.stats().closed == {"lost": 1}
     await pool.close()
+
+
+async def test_checkout_listener_that_closes_the_lease(mode: Mode) -> None:
+    """The caller is told, and has nothing to return."""
+    if mode.name == "portal":
+        pytest.skip("a blocking close in the loop's own thread would wait for itself")
+
+    class Closes:
+        async def checkout(self, connection: object, record: object, lease: Any) -> None:
+            await mode.go(lease.close())
+
+    pool = mode.pool(pool_size=1, max_overflow=0, listeners=[Closes()])
+    for _ in range(2):
+        with pytest.raises(anypool.InvalidRequestError, match="checkout listener closed"):
+            await mode.go(pool.connect())
+        assert (pool.checkedout(), pool.checkedin()) == (0, 1)
+    await mode.go(pool.close())
+
+
+async def test_checkin_listener_that_fails_for_a_dropped_lease(
+    mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is there to be told: it is logged. The slot is free."""
+    listener = Recorder()
+    listener.fail["checkin"] = [ValueError("of the listener")]
+    pool = mode.pool(pool_size=1, max_overflow=0, listeners=[listener])
+    lease = await mode.go(pool.connect())
+    with pytest.warns(ResourceWarning, match="dropped"):
+        del lease
+        await mode.settle()
+    await mode.until(lambda: "A checkin listener failed" in caplog.text)
+    assert "of the listener" in caplog.text
+    await mode.until(lambda: not mode.world.open)
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 2
+    await mode.go(pool.close())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -120,8 +120,12 @@ class FakeCursor:
     def close(self) -> None:
         self.connection._step("cursor.close")
 
-    def __iter__(self) -> Iterable[int]:
+    def __iter__(self) -> Iterator[int]:
         return iter([1, 2, 3])
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        for row in self:
+            yield row
 
 
 class AsyncFakeConnection(FakeConnection):

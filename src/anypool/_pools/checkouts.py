@@ -248,10 +248,12 @@ class Checkouts(Returns[ConnT]):
         if not touched:
             # As clean as it was given to this caller, who left in the same moment.
             self._put_back(record)
-        elif isinstance(error, Exception) and not (
-            untold and record.connection is not None
-        ):
-            await self._complete(record, self._checkin(record, quiet=untold))
+        elif isinstance(error, Exception) and untold and record.connection is None:
+            # Not even connected: there is nothing to wait for, least of all a connect that
+            # another caller of the same slot may be at.
+            self._put_back(record)
+        elif isinstance(error, Exception) and not untold:
+            await self._complete(record, self._checkin(record))
         else:
             # Its caller was cut short, or while it was connected or pinged its time was up.
             self._drop(record)

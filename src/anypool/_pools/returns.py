@@ -46,7 +46,7 @@ class Returns(Fitness[ConnT]):
         elif key is not None:
             record = self._detached.pop(key, None)
         # Another thread's entry may change at any time; it is left, and does no harm.
-        if own and self._callers.get(lease._caller) is key:
+        if own and key is not None and self._callers.get(lease._caller) is key:
             del self._callers[lease._caller]
         lease._clear()
         return record
