@@ -9,7 +9,7 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
-from .support.holds import Holds
+from .support.holds import Holds, interruptible
 from .support.modes import Mode
 
 KINDS = ["QueuePool", "NullPool", "StaticPool", "AssertionPool", "Singleton"]
@@ -195,6 +195,31 @@ async def test_reset_hook_that_fails(mode: Mode, kind: str) -> None:
         pass
     await mode.go(pool.close())
     assert not mode.world.open
+
+
+@pytest.mark.parametrize(("mode_of_reset", "resets"), [(None, 0), ("full", 1)])
+async def test_reset_hook_beside_other_resets(
+    mode: Mode, mode_of_reset: Any, resets: int
+) -> None:
+    """There is no second reset after the hook, where it was none, or a full one."""
+    hooks = Hooks()
+    count: list[int] = []
+
+    class Counting(type(interruptible(mode))):  # type: ignore[misc]  # of the mode's kind
+        def reset(self, connection: Any, how: Any, /) -> None:
+            count.append(1)
+
+    pool = mode.pool(
+        listeners=[hooks],
+        creator=native_creator(mode),
+        driver=Counting(),
+        reset_on_return=mode_of_reset,
+    )
+    async with mode.block(pool.connect()):
+        hooks.heard.clear()
+    assert len(count) == resets
+    assert [what for what, _ in hooks.heard] == [*["connect"] * resets, "reset"]
+    await mode.go(pool.close())
 
 
 async def test_transaction_that_a_reset_hook_begins_is_ended(mode: Mode) -> None:
