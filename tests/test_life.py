@@ -857,3 +857,14 @@ async def test_use_times_are_measured_for_those_who_ask(mode: Mode) -> None:
     await use(1200)
     assert pool.stats().use_time == 2200
     await mode.go(pool.close())
+
+
+async def test_detached_connections_are_not_counted(mode: Mode) -> None:
+    """However they are closed: they aren't the pool's any more."""
+    pool = mode.pool()
+    for close in ("close", "invalidate"):
+        lease = await mode.go(pool.connect())
+        await mode.go(lease.detach())
+        await mode.go(getattr(lease, close)())
+    assert not mode.world.open
+    assert pool.stats().closed == {}

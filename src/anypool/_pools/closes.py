@@ -61,7 +61,7 @@ class Closes(Slots[ConnT]):
         self,
         record: ConnectionRecord[ConnT],
         error: BaseException | None,
-        reason: CloseReason = "invalid",
+        reason: CloseReason | None = "invalid",
     ) -> None:
         """Close a connection that is of no use any more. The slot stays."""
         if record.connection is not None:
@@ -96,7 +96,7 @@ class Closes(Slots[ConnT]):
         self,
         record: ConnectionRecord[ConnT],
         error: BaseException | None,
-        reason: CloseReason = "invalid",
+        reason: CloseReason | None = "invalid",
     ) -> None:
         """The same, where others may be doing something to the slot at this moment."""
         await self._invalidate_record(record, error, reason)

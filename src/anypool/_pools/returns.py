@@ -175,13 +175,16 @@ class Returns(Fitness[ConnT]):
         """Close the lease's connection, and return its slot."""
         record = self._end(lease)
         if record is not None:
-            await self._complete(record, self._invalidate_and_return(record, error))
+            # A detached connection isn't the pool's, whose statistics don't count it.
+            reason: CloseReason | None = None if record._on_lost is None else "invalid"
+            work = self._invalidate_and_return(record, error, reason)
+            await self._complete(record, work)
 
     async def _invalidate_and_return(
         self,
         record: ConnectionRecord[ConnT],
         error: BaseException | None,
-        reason: CloseReason = "invalid",
+        reason: CloseReason | None,
     ) -> None:
         try:
             await self._invalidate_alone(record, error, reason)

@@ -96,7 +96,7 @@ class SharedSlots(Pool[ConnT]):
         self,
         record: ConnectionRecord[ConnT],
         error: BaseException | None,
-        reason: CloseReason = "invalid",
+        reason: CloseReason | None = "invalid",
     ) -> None:
         connection = record.connection
         await self._alone(record, self._invalidate_if, connection, record, error, reason)
@@ -106,7 +106,7 @@ class SharedSlots(Pool[ConnT]):
         connection: ConnT | None,
         record: ConnectionRecord[ConnT],
         error: BaseException | None,
-        reason: CloseReason,
+        reason: CloseReason | None,
     ) -> None:
         if record.connection is connection:  # nobody else has replaced it meanwhile
             await self._invalidate_record(record, error, reason)
