@@ -782,6 +782,25 @@ async def test_suspended_pool_holds_checkouts_back(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+async def test_suspended_pool_keeps_no_more_than_its_size(mode: Mode) -> None:
+    """Those who wait are not served now: what comes back is not opened for them."""
+    pool = mode.pool(pool_size=1, max_overflow=2, timeout=PATIENCE)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(3)]
+    await mode.go(pool.suspend())
+
+    async def wait() -> None:
+        await mode.go((await mode.go(pool.unique_connection())).close())
+
+    async with mode.group() as start:
+        start(wait)
+        await mode.until(lambda: pool.stats().waiting == 1)
+        for lease in leases:
+            await mode.go(lease.close())
+        assert pool.checkedin() == 1
+        await mode.go(pool.resume())
+    assert mode.world.open == [1]
+
+
 # Statistics.
 
 

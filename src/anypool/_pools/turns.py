@@ -176,9 +176,8 @@ class Turns(Pool[ConnT]):
         return wanted
 
     def _is_room(self) -> bool:
-        return self._total <= self._capacity and (
-            bool(self._waiters) or len(self._idle) < self._keep
-        )
+        awaited = bool(self._waiters) and not self._suspended
+        return self._total <= self._capacity and (awaited or len(self._idle) < self._keep)
 
     def _forget(self, record: ConnectionRecord[ConnT]) -> None:
         if record._on_lost is not None:
