@@ -1,8 +1,8 @@
 """A state machine drives a pool and a reference model side by side.
 
 Callers are threads or tasks that live as long as the machine. After each step: who has
-which connection, who waits, the counts, which connections are open, and what listeners
-were told.
+which connection, who waits, the counts and statistics, which connections are open, and
+what listeners were told. The pools are not opened, so that all of it is determined.
 """
 
 from __future__ import annotations
@@ -15,27 +15,35 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 import anypool
-from anypool import sync
+from anypool import PoolStats, sync
 
 from ..support.bounds import EFFORT, rounds
 from ..support.callers import Lease, Model, limits
 from ..support.clocks import ThreadClock
-from ..support.holds import waiting
 from ..support.hosts import Order, TaskHost, ThreadHost
 from ..support.invariants import books, leftovers
 from ..support.witness import Witness
 
-CALLERS = st.integers(0, 3)
+CALLERS = st.integers(0, 5)
+PICKS = st.integers(0, 9)
+TIDIER = 9
+CLOSERS = 10
+"""The first of the callers that close the pool; each may have to wait for returns."""
+
+COUNTED = (
+    *("checkouts", "waits", "timeouts", "cancelled", "opened", "failed"),
+    *("wait_time", "use_time", "connect_time"),
+)
+"""The statistics that never become less."""
 
 
 class _Checkins:
@@ -50,7 +58,6 @@ class Machine(RuleBasedStateMachine):
     """One pool, one model."""
 
     mode: str
-    leases = Bundle("leases")
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,17 +71,21 @@ class Machine(RuleBasedStateMachine):
         # What the model's leases and connections are in reality.
         self.real: dict[Lease, Any] = {}
         self.connections: dict[Any, Any] = {}
+        self.ended: list[Any] = []
         self.orders: dict[Lease, Order] = {}
         self.checkins: list[bool] = []
 
     @initialize(
-        kind=st.sampled_from(["QueuePool", "QueuePool", "QueuePool", "NullPool"]),
-        pool_size=st.integers(0, 3),
-        max_overflow=st.integers(-1, 2),
+        kind=st.sampled_from([*["QueuePool"] * 7, "NullPool"]),
+        pool_size=st.sampled_from([1, 1, 1, 2, 2, 3, 0]),
+        max_overflow=st.sampled_from([0, 0, 1, 1, 1, 2, -1]),
         recycle=st.sampled_from([-1, 0, 10]),
         threadlocal=st.booleans(),
         reset=st.sampled_from(["rollback", "commit", None]),
         listens=st.booleans(),
+        pre_ping=st.sampled_from([False, True, 5.0]),
+        use_lifo=st.booleans(),
+        max_waiting=st.sampled_from([None, None, None, None, 0, 1, 2]),
     )
     def start(
         self,
@@ -85,16 +96,21 @@ class Machine(RuleBasedStateMachine):
         threadlocal: bool,
         reset: Any,
         listens: bool,
+        pre_ping: bool | float,
+        use_lifo: bool,
+        max_waiting: int | None,
     ) -> None:
         keep, capacity = limits(pool_size, max_overflow)
         options: dict[str, Any] = {
             "recycle": recycle,
             "use_threadlocal": threadlocal,
             "reset_on_return": reset,
+            "pre_ping": pre_ping,
         }
+        self.overflow = max_overflow
         if kind == "QueuePool":
             options |= {"pool_size": pool_size, "max_overflow": max_overflow}
-            options["timeout"] = None
+            options |= {"use_lifo": use_lifo, "max_waiting": max_waiting, "timeout": None}
         else:
             keep, capacity = 0, math.inf
         if listens:
@@ -115,8 +131,13 @@ class Machine(RuleBasedStateMachine):
             threadlocal,
             resets=reset is not None,
             pools=kind == "QueuePool",
+            lifo=use_lifo,
+            ping_after={False: math.inf, True: -1.0}.get(pre_ping, pre_ping),
+            most=math.inf if max_waiting is None else max_waiting,
         )
-        self.fail_connects = self.fail_resets = 0
+        self.fail_connects = self.fail_resets = self.fail_pings = 0
+        self.closing: list[Order] = []
+        self.before = self._stats()
 
     def _fail(self, what: str, connection: object) -> None:
         if what == "connect" and self.fail_connects:
@@ -125,85 +146,97 @@ class Machine(RuleBasedStateMachine):
         if what in ("rollback", "commit") and self.fail_resets:
             self.fail_resets -= 1
             raise ConnectionResetError
+        if what == "ping" and self.fail_pings:
+            self.fail_pings -= 1
+            raise ConnectionResetError
 
     # What callers do.
 
-    @rule(target=leases, caller=CALLERS, share=st.booleans())
-    def connect(self, caller: int, share: bool) -> Any:
-        if any(each.caller == caller for each in self.model.waiters):
-            return multiple()  # a caller that waits does nothing else
+    @rule(caller=CALLERS, share=st.booleans())
+    def connect(self, caller: int, share: bool) -> None:
+        if self._is_busy(caller):
+            return  # a caller that waits does nothing else
         lease = self.model.connect(caller, share=share)
-        assert lease is not None
         connect = self.pool.connect if share else self.pool.unique_connection
         order = self.host.order(caller, lambda: connect())
         if lease in self.real:  # nested
             self.host.settle(lambda: order.done)
             assert order.result is self.real[lease]
-            return multiple()
-        self.orders[lease] = order
-        return lease
+        else:
+            self.orders[lease] = order
+
+    @rule(steps=st.lists(st.integers(-3, 5), min_size=4, max_size=12))
+    def rush(self, steps: list[int]) -> None:
+        """Callers come and go: number n comes, or where that is negative a lease goes."""
+        for step in steps:
+            if step >= 0:
+                self.connect(step, False)
+            elif self.real:
+                self._close(self._pick(-step), TIDIER)
+            self.agrees()
 
     @rule(caller=CALLERS)
     def connect_without_patience(self, caller: int) -> None:
-        if any(each.caller == caller for each in self.model.waiters):
+        if self._is_busy(caller):
             return
         lease = self.model.connect(caller, share=False, patience=False)
         order = self.host.order(caller, lambda: self.pool.unique_connection(timeout=0))
         self.host.settle(lambda: order.done)
-        if lease is None:
-            assert isinstance(order.error, anypool.PoolTimeoutError)
-        elif lease.state == "out":
+        if lease.state == "failed":
+            assert isinstance(order.error, lease.error), order.error
+        else:
             self._same(lease, order.result)
             self.model.close(lease)
             self._do(caller, order.result.close)
-        else:
-            assert isinstance(order.error, ConnectionRefusedError)
 
-    @rule(lease=leases, caller=CALLERS)
-    def close(self, lease: Lease, caller: int) -> None:
+    @precondition(lambda self: self.real)
+    @rule(pick=PICKS, caller=CALLERS)
+    def close(self, pick: int, caller: int) -> None:
         """Close a lease, one's own or another caller's."""
-        if self._is_busy(caller):
-            return
-        if lease in self.real:
-            self.model.close(lease)
-            self._do(caller, self.real[lease].close)
+        if not self._is_busy(caller):
+            self._close(self._pick(pick), caller)
 
-    @rule(lease=leases)
-    def drop(self, lease: Lease) -> None:
-        if lease in self.real:
-            self.model.close(lease, all_of_it=True)
-            self.orders.pop(lease, None)
-            if self.host.blocking:
-                del self.real[lease]
-            else:
-                self.host.in_loop(self.real.pop, lease)
+    def _close(self, lease: Lease, caller: int) -> None:
+        self.model.close(lease)
+        self._do(caller, self.real[lease].close)
 
-    @rule(lease=leases, caller=CALLERS)
-    def invalidate(self, lease: Lease, caller: int) -> None:
-        if (
-            lease in self.real
-            and lease.connection is not None
-            and not self._is_busy(caller)
-        ):
+    @precondition(lambda self: self.real)
+    @rule(pick=PICKS)
+    def drop(self, pick: int) -> None:
+        lease = self._pick(pick)
+        self.model.close(lease, all_of_it=True)
+        if self.host.blocking:
+            del self.real[lease]
+        else:
+            self.host.in_loop(self.real.pop, lease)
+
+    @precondition(lambda self: self.real)
+    @rule(pick=PICKS, caller=CALLERS)
+    def invalidate(self, pick: int, caller: int) -> None:
+        lease = self._pick(pick)
+        if not self._is_busy(caller):
             self.model.invalidate(lease)
             self._do(caller, self.real[lease].invalidate)
 
-    @rule(lease=leases, caller=CALLERS)
-    def detach(self, lease: Lease, caller: int) -> None:
-        if lease in self.real and lease.slot is not None and not self._is_busy(caller):
+    @precondition(lambda self: self.real)
+    @rule(pick=PICKS, caller=CALLERS)
+    def detach(self, pick: int, caller: int) -> None:
+        lease = self._pick(pick)
+        if not self._is_busy(caller):
             self.real[lease].connection.detached = True
             self.model.detach(lease)
             self._do(caller, self.real[lease].detach)
 
-    @rule(lease=leases)
-    def give_up(self, lease: Lease) -> None:
+    @precondition(lambda self: self.model.waiters and not self.host.blocking)
+    @rule(pick=PICKS)
+    def give_up(self, pick: int) -> None:
         """Cancel a caller that waits."""
-        if lease.state == "waits" and not self.host.blocking:
-            self.model.give_up(lease)
-            order = self.orders.pop(lease)
-            assert order.cancel is not None
-            self.host.in_loop(order.cancel)
-            self.host.settle(lambda: order.done)
+        lease = self.model.waiters[pick % len(self.model.waiters)]
+        self.model.give_up(lease)
+        order = self.orders.pop(lease)
+        assert order.cancel is not None
+        self.host.in_loop(order.cancel)
+        self.host.settle(lambda: order.done)
 
     @rule(caller=CALLERS)
     def dispose(self, caller: int) -> None:
@@ -211,17 +244,83 @@ class Machine(RuleBasedStateMachine):
             self.model.dispose()
             self._do(caller, self.pool.dispose)
 
+    @precondition(lambda self: self.ended)
+    @rule(pick=PICKS, caller=CALLERS)
+    def close_again(self, pick: int, caller: int) -> None:
+        """Close a lease that is over, or take it out of the pool: nothing happens."""
+        if not self._is_busy(caller):
+            lease = self.ended[pick % len(self.ended)]
+            self._do(caller, lease.detach if pick % 2 else lease.close)
+
+    @rule(caller=CALLERS)
+    def drain(self, caller: int) -> None:
+        if not self._is_busy(caller):
+            self.model.drain()
+            self._do(caller, self.pool.drain)
+
+    @rule(
+        caller=CALLERS,
+        pool_size=st.sampled_from([1, 1, 2, 3, 0]),
+        max_overflow=st.sampled_from([None, None, 0, 1, 2, -1]),
+    )
+    def resize(self, caller: int, pool_size: int, max_overflow: int | None) -> None:
+        if self.kind != "QueuePool" or self._is_busy(caller):
+            return
+        self._fail_nothing()
+        if max_overflow is not None:
+            self.overflow = max_overflow
+        keep, capacity = limits(pool_size, self.overflow)
+        self.witness.capacity = capacity
+        self.model.resize(keep, capacity)
+        self._do(caller, lambda: self.pool.resize(pool_size, max_overflow))
+        assert self.pool.size() == pool_size
+
+    @rule(caller=CALLERS)
+    def suspend(self, caller: int) -> None:
+        if self.kind == "QueuePool" and not self._is_busy(caller):
+            self.model.suspend()
+            self._do(caller, self.pool.suspend)
+
+    @rule(caller=CALLERS)
+    def resume(self, caller: int) -> None:
+        if self.kind == "QueuePool" and not self._is_busy(caller):
+            self._fail_nothing()
+            self.model.resume()
+            self._do(caller, self.pool.resume)
+
+    @rule(chance=st.integers(0, 9), at_once=st.booleans())
+    def close_pool(self, chance: int, at_once: bool) -> None:
+        """Close the pool, once in a while; or again."""
+        if chance:
+            return
+        self.model.shut(at_once=at_once)
+        timeout = 0 if at_once else None
+        caller = CLOSERS + len(self.closing)
+        self.closing.append(self.host.order(caller, lambda: self.pool.close(timeout)))
+        inner = getattr(self.pool, "async_pool", self.pool)
+        self.host.settle(lambda: inner._closed)
+
     @rule(seconds=st.sampled_from([0.5, 9, 20]))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
         self.model.now += seconds
 
-    @rule(what=st.sampled_from(["connects", "resets"]))
+    @rule(what=st.sampled_from(["connects", "resets", "pings"]))
     def fail_next(self, what: str) -> None:
         if what == "connects":
             self.fail_connects = self.model.failing_connects = 1
+        elif what == "pings":
+            self.fail_pings = self.model.failing_pings = 1
         elif self.model.resets:
             self.fail_resets = self.model.failing_resets = 1
+
+    def _fail_nothing(self) -> None:
+        """Several are going to be served at a time: which of them fails is not said."""
+        self.fail_connects = self.model.failing_connects = 0
+        self.fail_pings = self.model.failing_pings = 0
+
+    def _pick(self, pick: int) -> Lease:
+        return list(self.real)[pick % len(self.real)]
 
     def _is_busy(self, caller: int) -> bool:
         return any(each.caller == caller for each in self.model.waiters)
@@ -246,19 +345,30 @@ class Machine(RuleBasedStateMachine):
                 self.real[lease] = order.result
                 del self.orders[lease]
             elif lease.state == "failed":
-                assert isinstance(order.error, ConnectionRefusedError)
+                assert isinstance(order.error, lease.error), repr(order.error)
                 del self.orders[lease]
             order.result = None
+        if self.closing and not self.model.out:
+            self.host.settle(lambda: all(order.done for order in self.closing))
+        for order in self.closing:
+            assert order.error is None
+            assert order.done == (not self.model.out)
         try:
             self.host.settle(lambda: self._state() == self._expected())
         except AssertionError:
             assert self._state() == self._expected()
-        for lease, real in self.real.items():
+        for lease, real in list(self.real.items()):
             assert real.is_valid == (lease.connection is not None)
             if lease.connection is not None:
                 assert real.connection is self.connections[lease.connection]
+            else:
+                self.ended.append(self.real.pop(lease))
         if self.listens:
             assert self.checkins == self.model.checkins
+        stats = self._stats()
+        for name in COUNTED:
+            assert getattr(stats, name) >= getattr(self.before, name), name
+        self.before = stats
         assert not books(self.pool)
         assert not self.witness.violations, self.witness.violations
 
@@ -269,30 +379,49 @@ class Machine(RuleBasedStateMachine):
         known = self.connections.setdefault(lease.connection, real.connection)
         assert known is real.connection
 
-    def _state(self) -> tuple[int, ...]:
-        counts: tuple[int, ...] = ()
-        if self.kind == "QueuePool":
-            counts = (self.pool.checkedin(), self.pool.checkedout(), waiting(self.pool))
-        return len(self.witness.open), *counts
+    def _stats(self) -> PoolStats:
+        if self.host.blocking:
+            stats: PoolStats = self.pool.stats()
+        else:
+            stats = self.host.in_loop(self.pool.stats)
+        return stats
 
-    def _expected(self) -> tuple[int, ...]:
+    def _state(self) -> dict[str, Any]:
+        stats = self._stats()
+        return {
+            "open": len(self.witness.open),
+            "size": stats.size,
+            "idle": stats.idle,
+            "checked_out": stats.checked_out,
+            "connecting": stats.connecting,
+            "waiting": stats.waiting,
+            "closed": dict(stats.closed),
+            **{name: getattr(stats, name) for name in COUNTED if "time" not in name},
+        }
+
+    def _expected(self) -> dict[str, Any]:
         model = self.model
-        counts: tuple[int, ...] = ()
-        if self.kind == "QueuePool":
-            idle = len(model.idle)
-            counts = (idle, model.total - idle, len(model.waiters))
-        return len(model.open), *counts
+        return {
+            "open": len(model.open),
+            "size": model.total,
+            "idle": len(model.idle),
+            "checked_out": len(model.out),
+            "connecting": 0,
+            "waiting": len(model.waiters),
+            "closed": dict(model.reasons),
+            **{name: model.counts[name] for name in COUNTED if "time" not in name},
+        }
 
     def teardown(self) -> None:
         try:
             if hasattr(self, "model"):
-                for lease in list(self.model.waiters):
-                    self.give_up(lease)
+                self.resume(TIDIER)
+                self.agrees()
                 while self.real:
-                    self.drop(next(iter(self.real)))
+                    self.drop(0)
                     self.agrees()
                 self.host.settle(lambda: not leftovers(self.pool))
-                self._do(9, self.pool.dispose)
+                self._do(TIDIER, self.pool.dispose)
                 assert self.witness.open == []
         finally:
             self.host.close()
@@ -306,9 +435,9 @@ def test_pool_and_model_agree(mode: str) -> None:
     run_state_machine_as_test(
         type("Machine", (Machine,), {"mode": mode}),
         settings=settings(
-            max_examples=rounds(20, 500),
-            phases=[Phase.generate, *([Phase.shrink] if EFFORT else [])],
-            stateful_step_count=30,
+            max_examples=rounds(25, 400),
+            phases=[Phase.generate, *([Phase.shrink] if EFFORT >= 1 else [])],
+            stateful_step_count=40,
             deadline=None,
             database=None,
             print_blob=True,

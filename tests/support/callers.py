@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+
+import anypool
 
 
 @dataclass(eq=False)
@@ -21,6 +23,7 @@ class Slot:
 
     epoch: int
     connection: Connection | None = None
+    returned_at: float = 0.0
 
 
 @dataclass(eq=False)
@@ -29,11 +32,13 @@ class Lease:
 
     Attributes:
         state: "waits", "out", "detached", "closed", "failed".
+        error: with which it failed.
     """
 
     caller: int
     share: bool
     state: str = "waits"
+    error: type[Exception] = Exception
     slot: Slot | None = None
     connection: Connection | None = None
     count: int = 0
@@ -41,12 +46,17 @@ class Lease:
 
 @dataclass
 class Model:
-    """QueuePool; with keep=0 and no capacity also NullPool.
+    """A pool that is not opened: QueuePool; with keep=0 and no capacity also NullPool.
 
     Attributes:
+        ping_after: seconds of idling after which a connection is pinged.
+        most: how many may wait.
         open: all open connections.
+        out: how many leases have a slot.
         checkins: what checkin listeners were told: whether there was a connection.
-        failing_connects, failing_resets: how many of the next ones fail.
+        failing_connects, failing_resets, failing_pings: how many of the next ones fail.
+        counts: what was done: "checkouts", "opened", and so on.
+        reasons: why connections were closed.
     """
 
     keep: float
@@ -55,37 +65,55 @@ class Model:
     threadlocal: bool
     resets: bool = True
     pools: bool = True
+    lifo: bool = False
+    ping_after: float = math.inf
+    most: float = math.inf
     now: float = 0.0
     epoch: int = 0
     total: int = 0
+    suspended: bool = False
+    closed: bool = False
     idle: deque[Slot] = field(default_factory=deque)
+    out: list[Lease] = field(default_factory=list)
     waiters: deque[Lease] = field(default_factory=deque)
     mapped: dict[int, Lease] = field(default_factory=dict)
     open: set[Connection] = field(default_factory=set)
     checkins: list[bool] = field(default_factory=list)
     failing_connects: int = 0
     failing_resets: int = 0
+    failing_pings: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
 
-    def connect(self, caller: int, *, share: bool, patience: bool = True) -> Lease | None:
-        """Check out. None: there is no connection, and the caller doesn't wait."""
+    def connect(self, caller: int, *, share: bool, patience: bool = True) -> Lease:
+        """Check out, or wait, or fail."""
         share = share and self.threadlocal
         if share and caller in self.mapped:
             lease = self.mapped[caller]
             lease.count += 1
             return lease
         lease = Lease(caller, share)
-        slot = None if self.waiters else self._free_slot()
+        if self.closed:
+            self._fail(lease, anypool.PoolClosedError)
+            return lease
+        held_back = self.suspended or self.waiters
+        slot = None if held_back else self._free_slot()
         if slot is not None:
             self._prepare(lease, slot)
-        elif patience:
-            self.waiters.append(lease)
+        elif not patience:
+            self.counts["timeouts"] += 1
+            self._fail(lease, anypool.PoolTimeoutError)
+        elif len(self.waiters) >= self.most:
+            self._fail(lease, anypool.TooManyWaitersError)
         else:
-            return None
+            self.waiters.append(lease)
         return lease
 
     def give_up(self, lease: Lease) -> None:
         """A waiter leaves the queue."""
         self.waiters.remove(lease)
+        self.counts["waits"] += 1
+        self.counts["cancelled"] += 1
         lease.state = "closed"
 
     def close(self, lease: Lease, *, all_of_it: bool = False) -> None:
@@ -103,23 +131,25 @@ class Model:
         self.checkins.append(slot.connection is not None)
         if slot.connection is not None and self.resets and self.failing_resets:
             self.failing_resets -= 1
-            self._close(slot)
+            self._close(slot, "reset")
         self._release(slot)
 
     def invalidate(self, lease: Lease) -> None:
         if lease.connection is not None:
             slot, connection = self._end(lease)
             assert connection is not None
-            self.open.discard(connection)
             if slot is not None:
-                slot.connection = None
+                self._close(slot, "invalid")
                 self.checkins.append(False)
                 self._release(slot)
+            else:
+                self.open.discard(connection)
 
     def detach(self, lease: Lease) -> None:
         if lease.slot is not None:
             slot, lease.slot = lease.slot, None
             lease.state = "detached"
+            self.out.remove(lease)
             if self.mapped.get(lease.caller) is lease:
                 del self.mapped[lease.caller]
             slot.connection = None
@@ -129,16 +159,53 @@ class Model:
         self.epoch += 1
         idle, self.idle = self.idle, deque()
         for slot in idle:
-            self._close(slot)
-            self.total -= 1
+            self._discard(slot, "dispose")
+
+    def drain(self) -> None:
+        """Each connection is replaced when it comes back, or is next used."""
+        self.epoch += 1
+
+    def resize(self, keep: float, capacity: float) -> None:
+        self.keep, self.capacity = keep, capacity
+        self._serve()
+        surplus = [slot for slot in self.idle if slot.epoch != self.epoch]
+        for slot in surplus:
+            self.idle.remove(slot)
+        while self.idle and (len(self.idle) > keep or self.total - len(surplus) > capacity):
+            surplus.append(self.idle.pop())
+        for slot in surplus:
+            self._discard(slot, "overflow")
+
+    def suspend(self) -> None:
+        self.suspended = True
+
+    def resume(self) -> None:
+        self.suspended = False
         self._serve()
 
+    def shut(self, *, at_once: bool) -> None:
+        """Close the pool; what is out goes when it returns, or at once."""
+        self.closed = True
+        self.dispose()
+        while self.waiters:
+            self._fail(self.waiters.popleft(), anypool.PoolClosedError)
+        while at_once and self.out:
+            slot, _ = self._end(self.out[-1])
+            assert slot is not None
+            self._discard(slot, "lost")
+
     # Inside.
+
+    def _fail(self, lease: Lease, error: type[Exception]) -> None:
+        lease.state, lease.error = "failed", error
 
     def _end(self, lease: Lease) -> tuple[Slot | None, Connection | None]:
         slot, connection = lease.slot, lease.connection
         lease.slot = lease.connection = None
         lease.state = "closed"
+        if slot is not None:
+            self.out.remove(lease)
+            slot.returned_at = self.now
         if self.mapped.get(lease.caller) is lease:
             del self.mapped[lease.caller]
         return slot, connection
@@ -153,46 +220,68 @@ class Model:
 
     def _prepare(self, lease: Lease, slot: Slot) -> None:
         connection = slot.connection
-        if connection is not None and (
-            slot.epoch != self.epoch or 0 <= self.recycle < self.now - connection.opened_at
-        ):
-            self._close(slot)
+        if connection is not None:
+            if (
+                slot.epoch != self.epoch
+                or 0 <= self.recycle < self.now - connection.opened_at
+            ):
+                self._close(slot, "recycle")
+            elif self.now - slot.returned_at > self.ping_after and self.failing_pings:
+                self.failing_pings -= 1
+                self._close(slot, "ping")
         if slot.connection is None:
             if self.failing_connects:
                 self.failing_connects -= 1
-                lease.state = "failed"
+                self.counts["failed"] += 1
+                self._fail(lease, ConnectionRefusedError)
                 self._release(slot)
                 return
             slot.connection = Connection(self.epoch, self.now)
             slot.epoch = self.epoch
             self.open.add(slot.connection)
+            self.counts["opened"] += 1
         lease.slot, lease.connection = slot, slot.connection
         lease.state, lease.count = "out", 1
+        self.counts["checkouts"] += 1
+        self.out.append(lease)
         if lease.share:
             self.mapped[lease.caller] = lease
 
-    def _close(self, slot: Slot) -> None:
+    def _close(self, slot: Slot, reason: str) -> None:
         if slot.connection is not None:
             self.open.discard(slot.connection)
             slot.connection = None
+            self.reasons[reason] += 1
 
-    def _release(self, slot: Slot) -> None:
-        if (
-            self.pools
-            and slot.epoch == self.epoch
-            and (self.waiters or len(self.idle) < self.keep)
-        ):
-            self.idle.append(slot)
-        else:
-            self._close(slot)
-            self.total -= 1
+    def _discard(self, slot: Slot, reason: str) -> None:
+        self._close(slot, reason)
+        self.total -= 1
         self._serve()
 
+    def _release(self, slot: Slot) -> None:
+        young = slot.epoch == self.epoch
+        awaited = self.waiters and not self.suspended
+        if (
+            self.pools
+            and young
+            and not self.closed
+            and self.total <= self.capacity
+            and (awaited or len(self.idle) < self.keep)
+        ):
+            if self.lifo:
+                self.idle.appendleft(slot)
+            else:
+                self.idle.append(slot)
+            self._serve()
+        else:
+            self._discard(slot, "overflow" if young else "dispose")
+
     def _serve(self) -> None:
-        while self.waiters:
+        while self.waiters and not self.suspended:
             slot = self._free_slot()
             if slot is None:
                 return
+            self.counts["waits"] += 1
             self._prepare(self.waiters.popleft(), slot)
 
 

@@ -152,6 +152,10 @@ class Witnessed:
         self.witness.before("cursor", self)
         return object()
 
+    def ping(self) -> Any:
+        self._begin("ping")
+        self.witness.before("ping", self)
+
     def rollback(self) -> Any:
         self._begin("rollback")
         self.witness.before("rollback", self)
@@ -195,6 +199,9 @@ class AsyncWitnessed(Witnessed):
     async def cursor(self) -> Any:
         await self._async("cursor")
         return object()
+
+    async def ping(self) -> None:
+        await self._async("ping")
 
     async def rollback(self) -> None:
         await self._async("rollback")
