@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
             resets=reset is not None,
             pools=kind == "QueuePool",
             lifo=use_lifo,
-            ping_after={False: math.inf, True: -1.0}.get(pre_ping, pre_ping),
+            ping_after={"False": math.inf, "True": -1.0}.get(str(pre_ping), pre_ping),
             most=math.inf if max_waiting is None else max_waiting,
         )
         self.fail_connects = self.fail_resets = self.fail_pings = 0

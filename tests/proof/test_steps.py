@@ -1,7 +1,8 @@
 """Every step of a checkout, its use and its return fails in every way there is.
 
 A pass has an entry (what the pool is like when the caller comes), an ending (what the
-caller does in the end), and faults: steps that raise, take too long, or never end.
+caller does in the end), and faults: steps that raise, take too long, or never end. In an
+opened pool the connects are made in the background.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import anypool
 from ..support.bounds import EFFORT, proof
 from ..support.clocks import ThreadClock, driven
 from ..support.holds import waiting
-from ..support.invariants import assert_nothing_lost
+from ..support.invariants import assert_nothing_lost, running
 from ..support.modes import PATIENCE, Mode, run_blocking
 from ..support.witness import Witness
 
@@ -35,14 +36,17 @@ STEPS = (
     "connect",
     "connect listener",
     "checkout listener",
+    "ping",
     "execute",
     "checkin listener",
     "rollback",
     "close",
 )
 IN_CHECKOUT = STEPS[:3]
-TOLERATED = ("rollback", "close")
+TOLERATED = ("rollback", "close", "ping")
 """An Exception there is the pool's business, and not the caller's."""
+IN_BACKGROUND = ("connect", "connect listener")
+"""Steps that are not the caller's in an opened pool."""
 
 OUTCOMES = ("exception", "base exception", "slow", "never")
 KINDS = ("QueuePool", "Singleton", "NullPool", "StaticPool", "AssertionPool")
@@ -52,6 +56,8 @@ LATE = ("served late", "never served")
 ENDINGS = ("close", "invalidate", "detach", "drop", "lost")
 MODES = ("blocking", "asyncio", "trio", "threads", "portal")
 REAL_TIME = ("threads", "portal")
+OPENED_MODES = ("asyncio", "trio", "threads")
+"""Those whose clock the harness has, or that are in real time."""
 
 Faults = tuple[tuple[str, str], ...]
 
@@ -85,10 +91,19 @@ class Pass:
     """
 
     def __init__(
-        self, mode: str, kind: str, entry: str, ending: str, faults: Faults, known: bool
+        self,
+        mode: str,
+        kind: str,
+        entry: str,
+        ending: str,
+        faults: Faults,
+        known: bool,
+        opened: bool,
     ) -> None:
         driver = "known" if known else "generic"
-        self.name = f"{mode} {kind} {driver} {entry} {ending} {dict(faults)}"
+        life = "opened" if opened else "unopened"
+        self.name = f"{mode} {kind} {life} {driver} {entry} {ending} {dict(faults)}"
+        self.opened = opened
         self.mode = Mode(mode)
         self.witness = Witness(
             coroutine=mode not in ("blocking", "threads"),
@@ -101,6 +116,8 @@ class Pass:
         self.late = entry in LATE or any(
             step in IN_CHECKOUT and outcome in ("slow", "never") for step, outcome in faults
         )
+        if mode == "blocking" and dict(faults).get("ping") in ("slow", "never"):
+            self.late = True  # elsewhere its own limit ends it, before the caller's does
         if mode in REAL_TIME:
             self.times = Times(0.03 if self.late else PATIENCE, 0.06, 0.12)
         elif mode == "blocking" and entry in LATE:
@@ -128,7 +145,11 @@ class Pass:
         # In a driven loop nothing may be left to a worker thread.
         creator = self.witness.connect if mode in REAL_TIME else self.witness.creator
         self.pool = self.mode.pool(
-            kind, creator=creator, listeners=[_Listener(self)], **options
+            kind,
+            creator=creator,
+            listeners=[_Listener(self)],
+            pre_ping="ping" in self.faults,
+            **options,
         )
         self.held_leases: list[Any] = []
 
@@ -188,6 +209,9 @@ class Pass:
             capacity=self.capacity,
             where=self.name,
         )
+        if self.opened:
+            await mode.go(pool.close())
+            assert not running(pool), f"{self.name}: {running(pool)}"
         return error
 
     async def _until(self, condition: Callable[[], object]) -> None:
@@ -204,6 +228,8 @@ class Pass:
 
     async def _enter(self) -> None:
         mode, pool = self.mode, self.pool
+        if self.opened:
+            await mode.go(pool.open())
         if self.entry in ("idle", "stale"):
             await mode.go((await mode.go(pool.connect())).close())
         if self.entry == "stale":
@@ -311,12 +337,14 @@ class _Listener:
 def verdict(one: Pass, error: BaseException | None) -> str | None:
     """Say what is wrong with what came out of a pass."""
     fired = dict(one.fired)
+    tolerated = TOLERATED + (IN_BACKGROUND if one.opened else ())
     raised = [
         step
         for step, outcome in fired.items()
-        if outcome == "base exception" or (outcome == "exception" and step not in TOLERATED)
+        if outcome == "base exception" or (outcome == "exception" and step not in tolerated)
     ]
-    late = [step for step in IN_CHECKOUT if fired.get(step) in ("slow", "never")]
+    slow = IN_CHECKOUT + (("ping",) if one.mode.name == "blocking" else ())
+    late = [step for step in slow if fired.get(step) in ("slow", "never")]
     late += [one.entry] if one.entry in LATE else []
     # What a finalizer's return raises, nobody hears.
     heard = one.ending != "drop" or set(raised) & {*IN_CHECKOUT, "execute"}
@@ -349,7 +377,9 @@ def double_faults() -> Iterator[Faults]:
             yield (first, outcomes[0]), (second, outcomes[1])
 
 
-def passes(mode: str, kind: str, all_faults: Iterable[Faults]) -> Iterator[Pass]:
+def passes(
+    mode: str, kind: str, all_faults: Iterable[Faults], *, opened: bool = False
+) -> Iterator[Pass]:
     """Yield all the passes that make sense."""
     entries = ENTRIES + (QUEUE_ENTRIES if kind == "QueuePool" else ())
     for faults in all_faults:
@@ -364,10 +394,12 @@ def passes(mode: str, kind: str, all_faults: Iterable[Faults]) -> Iterator[Pass]
                 )
                 if in_background or (close_fails and set(outcomes) == {"base exception"}):
                     continue  # in a task of the loop's own it ends the program, and should
+            if opened and "base exception" in map(dict(faults).get, IN_BACKGROUND):
+                continue  # as well
             never = [step for step, outcome in faults if outcome == "never"]
             if mode == "portal" and "execute" in never:
                 continue  # a thread that waits for a statement waits
-            one = Pass(mode, kind, entry, ending, faults, known)
+            one = Pass(mode, kind, entry, ending, faults, known, opened)
             if mode in REAL_TIME and entry == "served" and one.late:
                 continue  # whoever is served in time, and not too late, is lucky
             yield one
@@ -401,6 +433,8 @@ def _conditions(mode: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadCl
     elif mode in REAL_TIME:
         monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.03)
         monkeypatch.setattr("anypool._pools.closes.CLOSE_TIMEOUT", 0.03)
+        monkeypatch.setattr("anypool._pools.fitness.CLOSE_TIMEOUT", 0.03)
+        monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.03)
     complaints: list[Any] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda hook: complaints.append(hook.exc_type)
@@ -477,6 +511,19 @@ def test_every_step_fails(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch)
     assert tally.fired > tally.count / 4
 
 
+@pytest.mark.parametrize("mode", OPENED_MODES)
+def test_every_step_fails_in_an_opened_pool(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where the connects are made in the background."""
+    every = 41 if mode in REAL_TIME else 1 if EFFORT else 3
+    chosen = passes(mode, "QueuePool", single_faults(), opened=True)
+    tally = run_all(mode, islice(chosen, None, None, every), monkeypatch)
+    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
+    assert tally.count > 15
+    assert tally.fired > tally.count / 4
+
+
 @proof
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", MODES)
@@ -485,5 +532,18 @@ def test_two_steps_fail(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -
     every = 101 if mode in REAL_TIME else max(4, round(4 / (EFFORT or 1)))
     chosen = islice(passes(mode, kind, double_faults()), None, None, every)
     tally = run_all(mode, chosen, monkeypatch)
+    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
+    assert tally.count > 50
+
+
+@proof
+@pytest.mark.parametrize("mode", OPENED_MODES)
+def test_two_steps_fail_in_an_opened_pool(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same in an opened pool."""
+    every = 101 if mode in REAL_TIME else max(4, round(4 / (EFFORT or 1)))
+    chosen = passes(mode, "QueuePool", double_faults(), opened=True)
+    tally = run_all(mode, islice(chosen, None, None, every), monkeypatch)
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
     assert tally.count > 50
