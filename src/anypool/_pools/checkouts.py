@@ -208,9 +208,11 @@ class Checkouts(Returns[ConnT]):
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
     ) -> None:
         """Make the slot's connection fit to be handed out, and hand it to the lease."""
-        await self._ready(lease, record)
-        # Before the listeners, so that what they connect to is this connection.
-        self._hand_over(lease, record, share)
+        while lease._connection is None:
+            # Once, unless another caller who shares the slot closes it between the two.
+            await self._ready(lease, record)
+            # Before the listeners, so that what they connect to is this connection.
+            self._hand_over(lease, record, share)
         if self._listeners.on_checkout:
             await self._tell_checkout(lease, record)
         if self._chatty:
