@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import threading
 import time
 from typing import Any
@@ -251,6 +252,96 @@ async def test_close_in_the_middle_of_connects(mode: Mode) -> None:
     await mode.until(lambda: not mode.world.open)
 
 
+@pytest.mark.parametrize("what", ["recycle", "keepalive"])
+async def test_close_in_the_middle_of_upkeep(mode: Mode, what: str) -> None:
+    """A ping, or a close, that hangs holds nobody up, and nothing survives."""
+    if mode.blocking or mode.name == "threads":
+        pytest.skip("a thread can't be stopped")
+    pool, clock = await opened(mode, min_size=1, **{what: 60})
+    reached = anyio.Event()
+
+    async def hang(connection: Any) -> None:
+        reached.set()
+        await anyio.sleep(10 * PATIENCE)
+
+    kind = type(mode.world.connections[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "close" if what == "recycle" else "ping", hang)
+        clock.now += 61
+        await look(mode, pool)
+        await reached.wait()
+        begin = time.monotonic()
+        await pool.close(timeout=0)
+        assert time.monotonic() - begin < PATIENCE / 2
+    assert pool.stats().size == 0
+    if what == "keepalive":
+        await mode.until(lambda: not mode.world.open)
+    assert mode.world.count("connect") == 1
+
+
+async def test_close_while_a_thread_connects_for_nobody(mode: Mode) -> None:
+    """A connect whose caller has left is not the pool's any more once that is closed."""
+    if mode.name != "threads":
+        pytest.skip("connects are waited for, or cut short")
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(creator=holds.connect)
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.connect(timeout=0.02)
+    assert hold.reached == pool.stats().checked_out == 1
+    async with mode.group() as start:
+        start(pool.close, 0)
+        await mode.until(lambda: pool._closed and not pool._out)
+        hold.release()
+    await mode.until(lambda: mode.world.connections)
+    await mode.until(lambda: not mode.world.open)
+
+
+async def test_connection_that_does_not_close_is_terminated_in_the_end(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode.blocking or mode.name == "threads":
+        pytest.skip("a thread can't be stopped")
+    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.5)
+    terminated: list[int] = []
+
+    async def close(connection: Any) -> None:
+        await anyio.sleep(10 * PATIENCE)
+
+    def terminate(connection: Any) -> None:
+        connection.closed = True
+        terminated.append(connection.number)
+
+    pool = mode.pool()
+    leases = [await pool.unique_connection() for _ in range(3)]
+    kind = type(leases[0].connection)
+    monkeypatch.setattr(kind, "close", close)
+    monkeypatch.setattr(kind, "terminate", terminate, raising=False)
+    for lease in leases:
+        await lease.close()
+    await pool.close(timeout=0.05)
+    await mode.settle()
+    assert sorted(terminated) == [1, 2, 3]
+    assert pool.stats().size == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_nothing_to_wait_for(mode: Mode, kind: str) -> None:
+    """Only pools with a min_size have something to wait for."""
+    pool = mode.pool(kind)
+    with pytest.raises(ValueError, match="timeout"):
+        await mode.go(pool.wait(timeout=-1))
+    await mode.go(pool.wait())
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    assert not mode.world.connections
+    await mode.go(pool.close())
+    if mode.name != "portal":
+        with pytest.raises(anypool.PoolClosedError):
+            await mode.go(pool.wait())
+
+
 async def test_no_thread_outlives_the_close(mode: Mode) -> None:
     before = set(threading.enumerate())
     pool = mode.pool(min_size=2, keepalive=60)
@@ -382,6 +473,83 @@ async def test_fail_fast_with_a_server(mode: Mode) -> None:
     pool = mode.pool(fail_fast=True)
     async with mode.block(pool):
         assert len(mode.world.open) == 1
+
+
+async def test_opening_gives_empty_slots_up(mode: Mode) -> None:
+    """In an opened pool every idle slot can serve at once."""
+    pool = mode.pool(pool_size=2, max_overflow=0)
+    first, second = [await mode.go(pool.unique_connection()) for _ in range(2)]
+    await mode.go(first.invalidate())
+    await mode.go(second.close())
+    assert pool.checkedin() == 2
+    await mode.go(pool.open())
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(2)]
+    assert [lease.connection.number for lease in leases] == [2, 3]
+    for lease in leases:
+        await mode.go(lease.close())
+    await mode.go(pool.close())
+
+
+async def test_sizes_that_contradict_each_other(mode: Mode) -> None:
+    with pytest.raises(ValueError, match="min_size: expected at most pool_size, not 3"):
+        mode.pool(pool_size=2, min_size=3)
+    pool = mode.pool(pool_size=0, min_size=3)  # no limit
+    await mode.go(pool.resize(3))
+    with pytest.raises(ValueError, match="pool_size: expected at least min_size, not 2"):
+        await mode.go(pool.resize(2))
+    await mode.go(pool.resize(0))
+    assert pool.size() == 0
+    await mode.go(pool.close())
+
+
+async def test_connect_that_takes_too_long_for_a_pool(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that accepts and says nothing does not keep the pool from its size."""
+    if mode.name in ("blocking", "threads"):
+        pytest.skip("its connect can't be cut short")
+    monkeypatch.setattr("anypool._pools.upkeep.CONNECT_TIMEOUT", 0.05)
+    connect, silent = mode.world.connect, [True]
+
+    async def create() -> Any:
+        if silent:
+            silent.pop()
+            await anyio.sleep(10 * PATIENCE)
+        return await connect()
+
+    pool = mode.pool(creator=create, min_size=1, timeout=0.05)
+    await mode.go(pool.open())
+    await mode.go(pool.wait())
+    assert (pool.stats().opened, len(mode.world.open)) == (1, 1)
+    await mode.go(pool.close())
+
+
+async def test_care_survives_an_error(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in the background is logged, and the pool is looked after again."""
+    pool, clock = await opened(mode, min_size=1, max_idle=60, pool_size=2)
+    lease = await mode.go(pool.unique_connection())
+    async with mode.block(pool.unique_connection()):
+        pass
+    await mode.go(lease.close())
+    tend = anypool.QueuePool._tend
+    errors = [ValueError("of the pool")]
+
+    def fail_once(pool: Any) -> float:
+        if errors:
+            raise errors.pop()
+        return tend(pool)
+
+    monkeypatch.setattr(anypool.QueuePool, "_tend", fail_once)
+    await look(mode, pool)
+    await mode.until(lambda: "could not be looked after" in caplog.text)
+    assert "of the pool" in caplog.text
+    clock.now += 61
+    await look(mode, pool)
+    await mode.until(lambda: len(mode.world.open) == 1)
+    await mode.go(pool.close())
 
 
 async def test_max_idle_closes_what_is_not_needed(mode: Mode) -> None:
@@ -592,6 +760,46 @@ async def test_one_checkout_gets_past_all_stale_connections(
     await mode.go(pool.close())
 
 
+async def test_dead_connection_takes_all_of_the_time(mode: Mode) -> None:
+    """Who has found a dead connection when the time is over doesn't wait for another."""
+    pool, clock = await opened(mode, min_size=1, pool_size=1, max_overflow=0, pre_ping=True)
+    async with mode.block(pool.connect()):
+        clock.now += 1
+
+    def ping() -> None:
+        clock.now += 31
+        raise ConnectionResetError
+
+    mode.world.on["ping"] = ping
+    with pytest.raises(anypool.PoolTimeoutError, match="connecting timed out, timeout 30"):
+        await mode.go(pool.connect())
+    stats = pool.stats()
+    assert (stats.timeouts, stats.checked_out, stats.waiting) == (1, 0, 0)
+    await mode.go(pool.wait())
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 2
+    await mode.go(pool.close())
+
+
+async def test_timeout_after_a_dead_connection_is_told_as_it_was_given(mode: Mode) -> None:
+    """Who waits for another connection waits for what is left, and hears of the whole."""
+    pool, clock = await opened(mode, min_size=1, pool_size=1, max_overflow=0, pre_ping=True)
+    async with mode.block(pool.connect()):
+        clock.now += 1
+
+    def ping() -> None:
+        clock.now += 29.98
+        inner(pool).suspend()
+        raise ConnectionResetError
+
+    mode.world.on["ping"] = ping
+    with pytest.raises(anypool.PoolTimeoutError, match="connection timed out, timeout 30"):
+        await mode.go(pool.connect())
+    pool.resume()
+    await mode.go(pool.wait())
+    await mode.go(pool.close())
+
+
 async def test_keepalive_pings_what_idles(mode: Mode) -> None:
     pool, clock = await opened(mode, min_size=2, keepalive=60)
     clock.now += 61
@@ -672,6 +880,31 @@ async def test_long_uses_get_their_own_connections(mode: Mode) -> None:
     async with mode.group() as start:
         for _ in range(20):
             start(use)
+    await mode.go(pool.close())
+
+
+async def test_newcomer_does_not_overtake_those_whose_connect_is_under_way(
+    mode: Mode,
+) -> None:
+    """There is room for one more connection; it is for those who wait."""
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(creator=holds.connect, pool_size=2, max_overflow=0)
+    await mode.go(pool.open())
+    served: list[int] = []
+
+    async def use() -> None:
+        async with mode.block(pool.connect()) as connection:
+            served.append(connection.number)
+
+    async with mode.group() as start:
+        start(use)
+        await mode.until(lambda: hold.reached == 1)
+        with pytest.raises(anypool.PoolTimeoutError):
+            await mode.go(pool.unique_connection(timeout=0))
+        assert hold.reached == 1
+        hold.release()
+    assert served == [1]
     await mode.go(pool.close())
 
 
@@ -801,6 +1034,19 @@ async def test_suspended_pool_keeps_no_more_than_its_size(mode: Mode) -> None:
     assert mode.world.open == [1]
 
 
+async def test_suspended_pool_opens_nothing(mode: Mode) -> None:
+    pool = mode.pool(min_size=2)
+    pool.suspend()
+    await mode.go(pool.open())
+    with pytest.raises(anypool.PoolTimeoutError, match="2 of 2"):
+        await mode.go(pool.wait(timeout=0.05))
+    assert not mode.world.connections
+    pool.resume()
+    await mode.go(pool.wait())
+    assert len(mode.world.open) == 2
+    await mode.go(pool.close())
+
+
 # Statistics.
 
 
@@ -843,6 +1089,36 @@ async def test_stats(mode: Mode) -> None:
     after = pool.stats()
     assert (after.size, after.checkouts, after.use_time) == (0, 4, 8)
     assert after.closed == {"overflow": 1, "dispose": 1}
+
+
+async def test_cancelled_waiters_are_counted(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    lease = await mode.go(pool.connect())
+    if mode.blocking:
+        if mode.name == "portal" or not hasattr(signal, "pthread_kill"):
+            pytest.skip("no interrupt comes through")
+        main = threading.main_thread().ident
+        assert main is not None
+
+        async def interrupt() -> None:
+            await mode.until(lambda: pool.stats().waiting == 1)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        async with mode.group() as start:
+            start(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                await mode.go(pool.unique_connection())
+    else:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pool.unique_connection().__aenter__)
+            await mode.until(lambda: pool.stats().waiting == 1)
+            tasks.cancel_scope.cancel()
+    stats = pool.stats()
+    assert (stats.cancelled, stats.timeouts, stats.waiting) == (1, 0, 0)
+    assert stats.waits == 1
+    await mode.go(lease.close())
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    await mode.go(pool.close())
 
 
 @pytest.mark.parametrize("kind", KINDS)

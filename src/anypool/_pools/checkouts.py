@@ -123,9 +123,8 @@ class Checkouts(Returns[ConnT]):
         """Connect the lease's slot and tell the listeners, before the deadline."""
         record = self._out[lease._ref]
         while not await self._is_usable(record, timeout, deadline):
-            left = None if deadline is None else deadline - self._runtime.now()
             code, lasti = record._code, record._lasti
-            await self._acquire_another(lease, record, left)
+            await self._acquire_another(lease, record, timeout, deadline)
             record = self._out[lease._ref]
             record._code, record._lasti = code, lasti
         left = None if deadline is None else deadline - self._runtime.now()
@@ -146,15 +145,30 @@ class Checkouts(Returns[ConnT]):
         return True
 
     async def _acquire_another(
-        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], timeout: float | None
+        self,
+        lease: Lease[ConnT],
+        record: ConnectionRecord[ConnT],
+        timeout: float | None,
+        deadline: float | None,
     ) -> None:
         """Give this slot up, and get another one, before all others."""
         raise NotImplementedError
 
     async def _acquire(
-        self, lease: Lease[ConnT], timeout: float | None, first: bool = False
+        self,
+        lease: Lease[ConnT],
+        timeout: float | None,
+        first: bool = False,
+        left: float | None = None,
     ) -> None:
-        """Get a slot for the lease, in turn."""
+        """Get a slot for the lease, in turn.
+
+        Args:
+            lease: gets a slot.
+            timeout: that of the checkout.
+            first: whether it has waited already, and goes before all others.
+            left: what is then left of the timeout.
+        """
         self._resume_care()
         may_wait = timeout is None or timeout > 0
         waiter = self._decide(self._admit, lease, may_wait, first)
@@ -162,7 +176,7 @@ class Checkouts(Returns[ConnT]):
             return
         try:
             if may_wait:
-                await self._runtime.wait(waiter.gate, timeout)
+                await self._runtime.wait(waiter.gate, left if first else timeout)
         except BaseException:
             self._decide(self._note_cancelled)
             raise

@@ -97,9 +97,13 @@ class SingletonTaskPool(SharedSlots[ConnT]):
         return [record for record in records if not record._users]
 
     async def _acquire(
-        self, lease: Lease[ConnT], timeout: float | None, first: bool = False
+        self,
+        lease: Lease[ConnT],
+        timeout: float | None,
+        first: bool = False,
+        left: float | None = None,
     ) -> None:
-        await super()._acquire(lease, timeout, first)
+        await super()._acquire(lease, timeout, first, left)
         while self._evicted:
             with suppress(IndexError):  # another thread may be quicker
                 await self._close_slot(self._evicted.pop(), "overflow")

@@ -334,14 +334,20 @@ class Upkeep(Turns[ConnT]):
             await super()._ready(lease, record)
 
     async def _acquire_another(
-        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], timeout: float | None
+        self,
+        lease: Lease[ConnT],
+        record: ConnectionRecord[ConnT],
+        timeout: float | None,
+        deadline: float | None,
     ) -> None:
         if self._out.pop(lease._ref, None) is not None:
             self._put_back(record)
-        if timeout is not None and timeout <= 0:
+        left = None if deadline is None else deadline - self._runtime.now()
+        if left is not None and left <= 0:
+            assert timeout is not None
             self._decide(self._note_timeout)
             raise self._timed_out("connecting", timeout)
-        await self._acquire(lease, timeout, first=True)
+        await self._acquire(lease, timeout, first=True, left=left)
 
     def _resume_care(self) -> None:
         if self._opened and (self._care is None or not self._care.at_work):
