@@ -461,10 +461,13 @@ async def test_wait_says_what_is_missing(mode: Mode) -> None:
 @pytest.mark.parametrize("min_size", [0, 2])
 async def test_fail_fast(mode: Mode, min_size: int) -> None:
     mode.world.fail["connect"] = OSError("wrong password")
+    before = set(threading.enumerate())
     pool = mode.pool(min_size=min_size, fail_fast=True)
     with pytest.raises(OSError, match="wrong password"):
         await mode.go(pool.open())
     assert not mode.world.open
+    late = [t for t in set(threading.enumerate()) - before if t.name.startswith("anypool")]
+    assert [t.name for t in late] in ([], ["anypool exit"])
     with pytest.raises(anypool.PoolClosedError):
         await mode.go(pool.connect())
 

@@ -213,7 +213,12 @@ class Pool(Generic[ConnT]):
             Exception: with ``fail_fast``, what the first connects raise; the pool is then
                 closed.
         """
-        self._run_in_place("open")
+        try:
+            self._run_in_place("open")
+        except BaseException:
+            if self._pool._closed:
+                self._end_loop()
+            raise
 
     def wait(self, timeout: float | None = 30.0) -> None:
         """Wait until an opened pool has ``min_size`` connections.
@@ -249,6 +254,10 @@ class Pool(Generic[ConnT]):
         if isinstance(bridge, LoopThread) and bridge.has_ended():
             return
         self._run(self._pool.close, timeout)
+        self._end_loop()
+
+    def _end_loop(self) -> None:
+        bridge = self._bridge
         if isinstance(bridge, LoopThread):
             bridge.stop()
             bridge.thread.join(CLOSE_TIMEOUT)
