@@ -571,6 +571,7 @@ async def test_max_idle_closes_what_is_not_needed(mode: Mode) -> None:
     await look(mode, pool)
     await mode.settle()
     assert len(mode.world.open) == 1  # min_size
+    assert mode.world.count("connect") == 4, "it was closed and replaced"
     await mode.go(pool.close())
 
 
