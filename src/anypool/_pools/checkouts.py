@@ -222,11 +222,13 @@ class Checkouts(Returns[ConnT]):
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
     ) -> None:
         """Make the slot's connection fit to be handed out, and hand it to the lease."""
-        while lease._connection is None:
-            # Once, unless another caller who shares the slot closes it between the two.
+        while True:
             await self._ready(lease, record)
             # Before the listeners, so that what they connect to is this connection.
             self._hand_over(lease, record, share)
+            if lease._connection is not None:
+                break
+            record._checkouts -= 1  # who shares the slot has just closed the connection
         if self._listeners.on_checkout:
             await self._tell_checkout(lease, record)
         if self._chatty:
