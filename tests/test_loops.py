@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -240,4 +242,65 @@ def test_loop_thread_of_a_facade_ends_with_it(world: World) -> None:
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
+    assert world.open == []
+
+
+@pytest.mark.parametrize("run", [lambda main: asyncio.run(main()), anyio.run])
+def test_used_in_its_loop_but_outside_of_any_task(run: Any, world: World) -> None:
+    """In a callback of asyncio's there is nobody whom a connection could be for."""
+    pool = anypool.QueuePool(world.connect)
+    told: list[str] = []
+
+    def callback() -> None:
+        with pytest.raises(anypool.InvalidRequestError) as caught:
+            pool.connect().__await__().send(None)
+        told.append(str(caught.value))
+
+    async def main() -> None:
+        async with pool.connect():
+            pass
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(0)
+        async with pool.connect() as connection:
+            assert connection.number == 1
+
+    run(main)
+    assert len(told) == 1
+    assert "outside of any task" in told[0]
+
+
+def test_other_runtime_errors_of_a_creator_are_its_own() -> None:
+    """Only that of asyncio means that the creator needs a loop."""
+
+    def create() -> Any:
+        raise RuntimeError("can't start new thread")
+
+    pool = sync.QueuePool(create)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        pool.connect()
+    assert not [t for t in threading.enumerate() if t.name == "anypool event loop"]
+
+
+def test_facade_over_a_pool_is_not_recreated(world: World) -> None:
+    facade = sync.over(anypool.QueuePool(world.connect))
+    with pytest.raises(anypool.InvalidRequestError, match="recreate the async pool"):
+        facade.recreate()
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_facade_as_a_context_manager(error: type[BaseException] | None) -> None:
+    """What is out is waited for, unless the program is being stopped."""
+    world = World(coroutine=False)
+    pool = sync.QueuePool(world.connect)
+    begin = time.monotonic()
+    with nullcontext() if error is None else pytest.raises(error):
+        with pool:
+            lease = pool.connect()
+            if error is KeyboardInterrupt:
+                raise error
+            lease.close()
+            if error is not None:
+                raise error
+    assert time.monotonic() - begin < 5  # close() would wait for 10 seconds
+    assert not lease.is_valid
     assert world.open == []

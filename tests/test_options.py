@@ -173,3 +173,18 @@ def test_errors_are_one_family() -> None:
     ):
         assert issubclass(error, anypool.PoolError)
     assert issubclass(anypool.PoolTimeoutError, TimeoutError)
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_echo_is_heard_without_any_configuration(
+    configured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a handler of its own, unless the program has one."""
+    added: list[logging.Handler] = []
+    monkeypatch.setattr(logging.Logger, "addHandler", lambda _, each: added.append(each))
+    monkeypatch.setattr(logging.Logger, "hasHandlers", lambda _: configured)
+    mode = Mode("blocking")
+    mode.pool()
+    assert not added
+    mode.pool(echo=True)
+    assert [type(each) for each in added] == ([] if configured else [logging.StreamHandler])

@@ -220,6 +220,15 @@ async def test_singleton_pool_size_spares_what_is_in_use(mode: Mode) -> None:
     await mode.go(lease.close())
 
 
+async def test_singleton_pool_tells_its_size(mode: Mode) -> None:
+    pool = mode.pool("Singleton", pool_size=3)
+    name = type(pool).__name__
+    assert (pool.size(), pool.status()) == (3, f"{name} size: 0")
+    async with mode.block(pool.connect()):
+        assert pool.status() == f"{name} size: 1"
+    await mode.go(pool.close())
+
+
 async def test_singleton_pool_dispose_local(mode: Mode) -> None:
     pool = mode.pool("Singleton")
     async with mode.block(pool.connect()):

@@ -421,6 +421,75 @@ def test_task_ids_are_reused(backend: str) -> None:
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.parametrize("kind", ["QueuePool", "NullPool"])
+@pytest.mark.parametrize("how", ["drop", "return elsewhere"])
+async def test_callers_that_are_gone_are_forgotten(mode: Mode, kind: str, how: str) -> None:
+    """Leases that others return, or nobody does, leave nothing of their callers."""
+    pool = mode.pool(kind)
+    books = getattr(pool, "async_pool", pool)
+    leases: list[Any] = []
+
+    async def connect() -> None:
+        lease = await mode.go(pool.connect())
+        if how != "drop":
+            leases.append(lease)
+
+    with dropping():
+        for _ in range(150):
+            async with mode.group() as start:
+                start(connect)
+            if leases:
+                await mode.go(leases.pop().close())
+        await mode.settle()
+    await mode.until(lambda: not books._out)
+    assert len(books._callers) <= 105
+    await mode.go(pool.close())
+
+
+async def test_job_that_is_cancelled_before_it_begins(mode: Mode) -> None:
+    """A server that cancels all of its tasks meets one that has not taken a step yet:
+    who waits for it does its work."""
+    if mode.name != "threads":
+        pytest.skip("asyncio's own cancellation")
+    pool = mode.pool()
+    numbers: list[int] = []
+
+    async def use() -> None:
+        async with pool.connect() as connection:
+            numbers.append(connection.number)
+
+    user = asyncio.create_task(use())
+    before = asyncio.all_tasks()
+    while asyncio.all_tasks() == before:
+        await asyncio.sleep(0)
+    (job,) = asyncio.all_tasks() - before
+    job.cancel()
+    await user
+    assert numbers == [1]
+    await pool.close()
+    assert not mode.world.open
+
+
+async def test_job_and_caller_cancelled_before_it_begins(mode: Mode) -> None:
+    if mode.name != "threads":
+        pytest.skip("asyncio's own cancellation")
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    user = asyncio.create_task(pool.connect().__aenter__())
+    before = asyncio.all_tasks()
+    while asyncio.all_tasks() == before:
+        await asyncio.sleep(0)
+    (job,) = asyncio.all_tasks() - before
+    user.cancel()
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await user
+    await mode.until(lambda: not pool.checkedout())
+    assert not mode.world.connections
+    async with pool.connect(timeout=PATIENCE):
+        pass
+    await pool.close()
+
+
 async def test_child_tasks_are_other_callers(mode: Mode) -> None:
     """What a task starts has a connection of its own."""
     pool = mode.pool()

@@ -291,13 +291,6 @@ class Checkouts(Returns[ConnT]):
             await self._checkout(lease, share, timeout, code, lasti)
         return lease
 
-    def _forget_dead_callers(self) -> None:
-        # Leases that other threads returned, or nobody did, leave their callers' entries.
-        if len(self._callers) > 2 * len(self._out) + 100:
-            for caller in list(self._callers):
-                if caller() is None:
-                    self._callers.pop(caller, None)
-
     def _timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
         return PoolTimeoutError(
             f"{type(self).__name__}: {phase} timed out, timeout {timeout:g}"

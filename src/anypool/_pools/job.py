@@ -67,6 +67,7 @@ class Job:
             self._gate.release()
             if self._left:
                 self._work.close()
+                self._tell()
 
     async def _run(self) -> None:
         self._begun = True
@@ -80,5 +81,8 @@ class Job:
         finally:
             self.done = True
             self._gate.release()
-            if self.afterwards is not None:
-                self.afterwards(self)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.afterwards is not None:
+            self.afterwards(self)

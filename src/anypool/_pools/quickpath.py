@@ -100,6 +100,8 @@ class QuickPath(Upkeep[ConnT]):
                 self._note_use(record)
             if own and self._callers.get(lease._caller) is key:
                 del self._callers[lease._caller]
+            elif not own:
+                self._forget_dead_callers()
             lease._count = 0
             lease._connection = lease._record = lease._ref = None
             connection = record.connection

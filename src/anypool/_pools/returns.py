@@ -48,6 +48,8 @@ class Returns(Fitness[ConnT]):
         # Another thread's entry may change at any time; it is left, and does no harm.
         if own and key is not None and self._callers.get(lease._caller) is key:
             del self._callers[lease._caller]
+        elif not own:
+            self._forget_dead_callers()
         lease._clear()
         return record
 
@@ -238,7 +240,15 @@ class Returns(Fitness[ConnT]):
         if not self._runtime.post(self._collect_dropped):
             self._terminate_dropped()
 
+    def _forget_dead_callers(self) -> None:
+        # Leases that other threads returned, or nobody did, leave their callers' entries.
+        if len(self._callers) > 2 * len(self._out) + 100:
+            for caller in list(self._callers):
+                if caller() is None:
+                    self._callers.pop(caller, None)
+
     def _collect_dropped(self) -> None:
+        self._forget_dead_callers()
         for _ in range(len(self._dropped)):
             try:
                 record = self._dropped.popleft()

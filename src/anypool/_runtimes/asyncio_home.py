@@ -89,7 +89,10 @@ class AsyncioHome:
         return self._elsewhere()
 
     def elsewhere(self) -> bool:
-        return asyncio.get_running_loop() is not self._loop
+        try:
+            return asyncio.get_running_loop() is not self._loop
+        except RuntimeError:
+            return True
 
     def alive(self) -> bool:
         return not self._loop.is_closed()

@@ -103,7 +103,7 @@ class AnyioRuntime:
     def _settle_in(self) -> Caller:
         backend = _current_backend()
         if self._home is not None and self._home.alive():
-            if backend is not None and not self._home.elsewhere():
+            if not self._home.elsewhere():
                 raise InvalidRequestError(
                     "an async pool was used in its event loop, but outside of any task"
                 )
