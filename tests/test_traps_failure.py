@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 import anypool
+from anypool._drivers.dbapi import DBAPIDriver
 
 from .support.holds import Holds, interruptible, overlaps, waiting
 from .support.modes import Mode
@@ -383,6 +384,35 @@ async def test_cancelled_statement_is_over_before_the_connection_goes_on(
         await anyio.sleep(0.01)
         slow.release()
     assert overlaps(mode) == []
+
+
+async def test_cancelled_call_interrupts_no_other_callers_statement(mode: Mode) -> None:
+    if mode.name != "threads":
+        pytest.skip("worker threads")
+    holds = Holds(mode)
+    hold = holds.on("execute")
+    interrupted: list[int] = []
+
+    class Interrupting(DBAPIDriver):
+        def interrupt(self, connection: Any, /) -> None:
+            interrupted.append(connection.number)
+            hold.release()
+
+    pool = mode.pool(creator=holds.connect, driver=Interrupting())
+    other = await pool.unique_connection()
+
+    async def work() -> None:
+        async with pool.connect() as connection:
+            await pool.call(connection.execute, "select pg_sleep(60)")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await mode.until(lambda: hold.reached)
+        tasks.cancel_scope.cancel()
+    assert set(interrupted) == {2}  # once by the call, and once by the return
+    assert other.is_valid
+    await other.close()
+    await pool.close()
 
 
 async def test_timed_out_waiter_is_handed_nothing(mode: Mode) -> None:

@@ -253,8 +253,6 @@ class Closes(Slots[ConnT]):
             if record._on_lost is not None:
                 self._decide(self._note_close, "lost")
             await self._runtime.within(CLOSE_TIMEOUT, self._close_connection(record))
-        except Exception as error:
-            self._log.info("Error on close: %s", type(error).__name__)
         finally:
             record.connection = None
             if record._on_lost is not None:

@@ -1,0 +1,54 @@
+"""Growth: how many connects an opened pool begins, and the pauses when they fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from anypool._pools.growth import AT_ONCE, Backoff, connects_wanted
+
+
+def test_pauses_double_up_to_a_limit_and_begin_anew() -> None:
+    backoff = Backoff()
+    for _ in range(2):
+        for pause in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0):
+            error = OSError()
+            backoff.failed(error, 100.0)
+            assert backoff.error is error
+            assert 0.75 * pause <= backoff.resume_at - 100 <= 1.25 * pause
+        backoff.succeeded()
+        assert (backoff.error, backoff.resume_at) == (None, 0.0)
+
+
+def test_pauses_of_many_pools_differ() -> None:
+    """Or else all would come back to the server at the same moment."""
+    pauses = set()
+    for _ in range(20):
+        backoff = Backoff()
+        backoff.failed(OSError(), 0.0)
+        pauses.add(backoff.resume_at)
+    assert len(pauses) > 15
+
+
+@pytest.mark.parametrize(
+    ("waiting", "live", "connecting", "use", "connect", "wanted"),
+    [
+        (1, 0, 0, 1.0, 0.0, 1),
+        (20, 0, 0, 1.0, 1.0, AT_ONCE),  # nothing that could return
+        (20, 0, 3, 1.0, 1.0, AT_ONCE - 3),
+        (3, 0, 3, 1.0, 1.0, 0),
+        (1, 0, 3, 1.0, 1.0, 0),
+        (8, 2, 3, 1.0, 0.0, 5),  # connects take no time: one for each
+        (8, 2, 0, 0.1, 10.0, 1),  # returns are quicker: one, to be sure
+        (8, 2, 1, 0.1, 10.0, 0),
+        (8, 2, 0, 1.0, 2.0, 2),  # returns serve four in the time of a connect
+        (8, 2, 1, 1.0, 2.0, 1),
+        (8, 2, 0, 60.0, 0.1, 8),  # never more than wait
+        (7, 2, 0, 1.0, 2.0, 2),  # 3.5 are begun as 4
+    ],
+)
+def test_connects_for_those_who_wait(
+    waiting: int, live: int, connecting: int, use: float, connect: float, wanted: int
+) -> None:
+    assert wanted == connects_wanted(
+        waiting=waiting, live=live, connecting=connecting, use=use, connect=connect
+    )
