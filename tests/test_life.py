@@ -843,6 +843,46 @@ async def test_drain_of_a_pool_that_is_not_open(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_interrupted_ping_keeps_its_slot(mode: Mode, is_open: bool) -> None:
+    """No other connection takes the place of one that is still there."""
+    if mode.blocking or mode.name == "threads":
+        pytest.skip("needs cancellation")
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
+    await _open_and_use(mode, pool, is_open)
+    pinging, closing = holds.on("ping"), holds.on("close")
+    async with mode.group() as start:
+        with anyio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                await mode.until(lambda: pinging.reached)
+                scope.cancel()
+
+            start(cancel)
+            await pool.connect()
+        start(_use, mode, pool)
+        await mode.until(lambda: pool.stats().waiting == 1)
+        assert mode.world.count("connect") == 1
+        pinging.release()
+        await mode.until(lambda: closing.reached)
+        assert mode.world.count("connect") == 1
+        closing.release()
+    assert mode.world.open == [2]
+    await pool.close()
+
+
+async def _open_and_use(mode: Mode, pool: Any, is_open: bool) -> None:
+    if is_open:
+        await mode.go(pool.open())
+    await _use(mode, pool)
+
+
+async def _use(mode: Mode, pool: Any) -> None:
+    async with mode.block(pool.connect()):
+        pass
+
+
 # Bursts.
 
 

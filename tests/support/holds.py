@@ -106,6 +106,9 @@ class HeldConnection(FakeConnection):
     def execute(self, statement: str) -> Any:
         return self._held("execute", super().execute, statement)
 
+    def ping(self) -> Any:
+        return self._held("ping", super().ping)
+
     def rollback(self) -> Any:
         return self._held("rollback", super().rollback)
 
@@ -131,6 +134,9 @@ class HeldAsyncConnection(AsyncFakeConnection):
 
     async def execute(self, statement: str) -> Any:
         return await self._held("execute", super().execute, statement)
+
+    async def ping(self) -> None:
+        await self._held("ping", super().ping)
 
     async def rollback(self) -> None:
         await self._held("rollback", super().rollback)

@@ -71,12 +71,8 @@ class Fitness(Connects[ConnT]):
                 done = await self._ping_in_thread(record, ping)
         except Exception as error:
             return error
-        except BaseException:
-            # The answer may still be on its way.
-            if record.connection is not None:
-                self._decide(self._note_close, "lost")
-                self._abandon(record)
-            raise
+        # Whoever is cut short has to drop the slot: the answer may still be on its way, and
+        # as long as the connection is not closed, no other may take its place.
         record._pinged_at = self._runtime.now()
         return None if done else TimeoutError("a ping was not answered")
 

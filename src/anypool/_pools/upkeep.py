@@ -312,7 +312,11 @@ class Upkeep(Turns[ConnT]):
         # Who has to part with a dead connection waits for the next that comes free, which
         # can be one that a server that comes back lets the pool open.
         left = None if deadline is None else deadline - self._runtime.now()
-        await self._runtime.within(left, self._part_with_unfit(record))
+        in_time = await self._runtime.within(left, self._part_with_unfit(record))
+        if not in_time and record.connection is not None:
+            assert timeout is not None
+            self._decide(self._note_timeout)
+            raise self._timed_out("connecting", timeout)
         return record.connection is not None or timeout == 0
 
     def _is_fresh(self, record: ConnectionRecord[ConnT]) -> bool:
