@@ -846,7 +846,7 @@ async def test_drain_of_a_pool_that_is_not_open(mode: Mode) -> None:
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_interrupted_ping_keeps_its_slot(mode: Mode, is_open: bool) -> None:
     """No other connection takes the place of one that is still there."""
-    if mode.blocking or mode.name == "threads":
+    if mode.blocking:
         pytest.skip("needs cancellation")
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
@@ -869,6 +869,30 @@ async def test_interrupted_ping_keeps_its_slot(mode: Mode, is_open: bool) -> Non
         assert mode.world.count("connect") == 1
         closing.release()
     assert mode.world.open == [2]
+    await pool.close()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_slow_ping_in_a_thread_keeps_its_slot(
+    mode: Mode, is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller waits for the next connection that may exist."""
+    if mode.name != "threads":
+        pytest.skip("needs pings that can't be stopped")
+    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
+    await _open_and_use(mode, pool, is_open)
+    pinging = holds.on("ping")
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.connect(timeout=0)
+    async with mode.group() as start:
+        start(_use, mode, pool)
+        await mode.until(lambda: pool.stats().waiting == 1)
+        assert mode.world.count("connect") == 1
+        pinging.release()
+    assert mode.world.open == [2]
+    assert pool.stats().closed == {"ping": 1}
     await pool.close()
 
 

@@ -50,7 +50,7 @@ class Fitness(Connects[ConnT]):
     async def _keep_if_alive(self, record: ConnectionRecord[ConnT]) -> None:
         """Ping the server; close the connection if that fails."""
         error = await self._ping(record)
-        if error is not None:
+        if error is not None and not self._is_left(record):
             self._log.info("Connection %s is dead", Label(record))
             closing = self._invalidate_record(record, error, "ping")
             await self._runtime.within(CLOSE_TIMEOUT, closing)
@@ -79,17 +79,26 @@ class Fitness(Connects[ConnT]):
     async def _ping_in_thread(
         self, record: ConnectionRecord[ConnT], ping: Coroutine[Any, Any, None]
     ) -> bool:
-        # The thread can't be stopped. If nobody can wait for it any more, it keeps the
-        # connection, which is closed when the thread is done with it.
         job = Job(self._runtime, ping)
         try:
             done: bool = await self._runtime.within(PING_TIMEOUT, job.run())
             return done
         finally:
             if not job.done:
-                remains = self._take_connection(record)
-                self._decide(self._note_close, "ping")
-                job.afterwards = lambda _: self._spawn(self._close_and_restore(remains))
+                self._leave_to(job, record)
+
+    def _leave_to(self, job: Job, record: ConnectionRecord[ConnT]) -> None:
+        """Leave a connection to a thread that nobody can wait for, nor stop.
+
+        It is closed when the thread is done with it.
+        """
+        remains = self._take_connection(record)
+        self._decide(self._note_close, "ping")
+        job.afterwards = lambda _: self._spawn(self._close_and_restore(remains))
+
+    def _is_left(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether the slot is left to a thread, with its connection."""
+        return record._ending and record.connection is not None
 
     def _is_stale(self, record: ConnectionRecord[ConnT]) -> bool:
         return record._epoch != self._epoch or (

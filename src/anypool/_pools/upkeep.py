@@ -17,6 +17,7 @@ from .._runtimes.thread import AwaitableCreator
 from .care import Care
 from .closes import CLOSE_TIMEOUT
 from .growth import Backoff, connects_wanted
+from .job import Job
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -303,8 +304,8 @@ class Upkeep(Turns[ConnT]):
         self, record: ConnectionRecord[ConnT], timeout: float | None, deadline: float | None
     ) -> bool:
         if (
-            not self._opened
-            or record.connection is None  # the caller connects by itself
+            record.connection is None  # the caller connects by itself
+            or not self._is_looked_at(record)
             or self._is_as_it_should_be(record)
             or self._is_fresh(record)
         ):
@@ -313,11 +314,35 @@ class Upkeep(Turns[ConnT]):
         # can be one that a server that comes back lets the pool open.
         left = None if deadline is None else deadline - self._runtime.now()
         in_time = await self._runtime.within(left, self._part_with_unfit(record))
-        if not in_time and record.connection is not None:
+        left_to_thread = self._is_left(record)
+        if record.connection is not None and (
+            not in_time or (left_to_thread and timeout == 0)
+        ):
             assert timeout is not None
             self._decide(self._note_timeout)
             raise self._timed_out("connecting", timeout)
-        return record.connection is not None or timeout == 0
+        if not self._opened or timeout == 0:
+            return not left_to_thread
+        return record.connection is not None and not left_to_thread
+
+    def _is_looked_at(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether a caller may have to take another slot than this one.
+
+        In an opened pool, or where its ping may get stuck in a thread, and keep it.
+        """
+        return self._opened or (record._driver.blocking and not self._blocking)
+
+    def _leave_to(self, job: Job, record: ConnectionRecord[ConnT]) -> None:
+        # With the slot: as long as this connection is there, no other may take its place.
+        for key, other in list(self._out.items()):
+            if other is record:
+                del self._out[key]
+        self._out[job], record._ending = record, True
+        job.afterwards = lambda _: self._end_left(job, record)
+
+    def _end_left(self, job: Job, record: ConnectionRecord[ConnT]) -> None:
+        self._out.pop(job, None)
+        self._spawn(self._close_slot(record, "ping"))
 
     def _is_fresh(self, record: ConnectionRecord[ConnT]) -> bool:
         """Tell whether the connection was opened just now, for whoever comes first."""
@@ -333,8 +358,8 @@ class Upkeep(Turns[ConnT]):
         return fresh
 
     async def _ready(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
-        # In an opened pool _is_usable() has looked at what there is.
-        if record.connection is None or not self._opened:
+        # Else _is_usable() has looked at what there is.
+        if record.connection is None or not self._is_looked_at(record):
             await super()._ready(lease, record)
 
     async def _acquire_another(
@@ -416,9 +441,11 @@ class Upkeep(Turns[ConnT]):
         try:
             await self._keep_if_alive(record)
         except BaseException:
-            self._drop(record)
+            if not self._is_left(record):
+                self._drop(record)
             raise
-        self._put_back(record)
+        if not self._is_left(record):
+            self._put_back(record)
 
     def _next_look(self, now: float) -> float:
         delay = math.inf
