@@ -674,3 +674,40 @@ async def test_terminate_that_fails_hides_nothing(mode: Mode) -> None:
         with pytest.raises(Stop):
             await mode.go(lease.close())
         await mode.until(lambda: pool.checkedout() == 0)
+
+
+async def test_call_is_interrupted_while_a_connect_is_left_to_a_thread(mode: Mode) -> None:
+    """The connect has its slot in its own name; it is not the interrupted caller's."""
+    if mode.name != "threads":
+        pytest.skip("needs calls in threads")
+    holds = Holds(mode)
+    driver = interruptible(mode)
+    pool = mode.pool(creator=holds.connect, driver=driver)
+    kept = await pool.connect()
+    connecting = holds.on("connect")
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.unique_connection(timeout=0.01)
+    assert connecting.reached
+    await kept.close()
+    lease = await pool.connect()
+    executing = holds.on("execute")
+    interrupted = []
+
+    def interrupt(connection: Any) -> None:
+        interrupted.append(connection.number)
+        executing.release()
+
+    driver.interrupt = interrupt
+    async with mode.group() as start:
+        with anyio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                await mode.until(lambda: executing.reached)
+                scope.cancel()
+
+            start(cancel)
+            await pool.call(lease.connection.execute, "select 1")
+    assert interrupted == [1]
+    connecting.release()
+    await lease.close()
+    await pool.close()

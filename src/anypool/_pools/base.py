@@ -203,8 +203,9 @@ class Pool(Life[ConnT]):
 
     async def _interrupt(self, caller: Caller) -> None:
         """Stop what a caller's connections are doing in worker threads."""
-        for ref, record in list(self._out.items()):
-            lease = ref()
+        for key, record in list(self._out.items()):
+            # A connect that nobody waits for any more is there in its own name.
+            lease = key() if isinstance(key, weakref.ref) else None
             connection = record.connection
             if lease is None or lease._caller != caller or connection is None:
                 continue
