@@ -19,7 +19,7 @@ import anypool
 from anypool import sync
 
 from ..support.bounds import proof, rounds, sample, seeds
-from ..support.invariants import assert_nothing_lost, books
+from ..support.invariants import assert_all_closed, assert_nothing_lost, books
 from ..support.modes import run_blocking
 from ..support.scheduler import Decisions, Planned, Random, Scheduler, scheduled
 from ..support.witness import Witness
@@ -37,6 +37,8 @@ class Stage:
         self.capacity = 1
         self.fail_connects = 0
         self.refuse: set[int] = set()
+        self.closed = False
+        self.oldest = 1
         if kind == "QueuePool":
             self.capacity = options["pool_size"] + options["max_overflow"]
             self.witness.capacity = self.capacity
@@ -54,6 +56,12 @@ class Stage:
     def run(self) -> None:
         with scheduled(self.scheduler):
             self.scheduler.run()
+            if self.closed:
+                assert_all_closed(self.pool, self.witness)
+                return
+            lease = self.pool.unique_connection(timeout=0)
+            assert lease.connection.number >= self.oldest
+            lease.close()
             run_blocking(
                 assert_nothing_lost(self.pool, self.witness, _now, capacity=self.capacity)
             )
@@ -83,6 +91,23 @@ class Stage:
         lease.connection.execute("select 1")
         assert lease.is_valid
         self.give(lease)
+
+    def cycle_or_not(self) -> None:
+        """The same, of a pool that is perhaps closed."""
+        with suppress(anypool.PoolClosedError):
+            self.cycle()
+
+    def close(self) -> None:
+        """Close the pool, with patience for whatever is out."""
+        self.pool.close(timeout=None)
+        assert self.pool.stats().checked_out == 0
+        self.closed = True
+
+    def resize(self, pool_size: int, max_overflow: int) -> None:
+        most = pool_size + max_overflow
+        self.witness.capacity = max(self.capacity, most)
+        self.pool.resize(pool_size, max_overflow)
+        self.capacity = most
 
     def lose(self, lease: Any) -> None:
         """Forget to return."""
@@ -264,6 +289,155 @@ def share(stage: Stage) -> Iterator[Callable[[], None]]:
     yield nested
 
 
+def close_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One connects, while another closes the pool."""
+    yield stage.cycle_or_not
+    yield stage.close
+
+
+def close_and_take_idle(stage: Stage) -> Iterator[Callable[[], None]]:
+    """The same with the connection open."""
+    stage.cycle()
+    yield stage.cycle_or_not
+    yield stage.close
+
+
+def close_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns, while another closes the pool."""
+    lease = stage.take()
+    yield lambda: stage.give(lease)
+    yield stage.close
+
+
+def close_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns, one comes, and one closes the pool."""
+    lease = stage.take()
+    yield lambda: stage.give(lease)
+    yield stage.cycle_or_not
+    yield stage.close
+
+
+def close_at_once(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One comes to wait, while another closes the pool with everything that is out."""
+    leases = [stage.take() for _ in range(stage.capacity)]
+    for lease in leases:
+        stage.witness.given_back(lease.connection, lease._ref)
+
+    def close() -> None:
+        stage.pool.close(timeout=0)
+        stage.closed = True
+        assert not any(lease.is_valid for lease in leases)
+
+    yield stage.cycle_or_not
+    yield close
+
+
+def close_pool_twice(stage: Stage) -> Iterator[Callable[[], None]]:
+    """Two close the pool."""
+    stage.cycle()
+    yield stage.close
+    yield stage.close
+
+
+def grow_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One comes when all is out, while another makes room for it."""
+    leases = [stage.take() for _ in range(stage.capacity)]
+    yield stage.cycle
+    yield lambda: stage.resize(3, 0)
+    for lease in leases:
+        yield lambda lease=lease: stage.give(lease)  # type: ignore[misc]
+
+
+def shrink_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
+    """Two return, while there is room for only one any more."""
+    stage.resize(2, 0)
+    leases = [stage.take() for _ in range(2)]
+    yield lambda: stage.give(leases[0])
+    yield lambda: stage.resize(1, 0)
+    yield lambda: stage.give(leases[1])
+
+
+def shrink_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One comes, while what idles gets too much."""
+    stage.resize(2, 0)
+    leases = [stage.take() for _ in range(2)]
+    for lease in leases:
+        stage.give(lease)
+    yield stage.cycle
+    yield lambda: stage.resize(1, 0)
+
+
+def hold_back_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One comes, while another suspends the pool for a moment."""
+    stage.cycle()
+
+    def hold_back() -> None:
+        stage.pool.suspend()
+        stage.pool.resume()
+
+    yield stage.cycle
+    yield hold_back
+
+
+def resume_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One comes to a suspended pool, and one returns, while another resumes it."""
+    lease = stage.take()
+    stage.pool.suspend()
+    yield stage.cycle
+    yield stage.pool.resume
+    yield lambda: stage.give(lease)
+
+
+def drain_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One comes, while another drains the pool."""
+    stage.cycle()
+    stage.oldest = 2
+    yield stage.cycle
+    yield stage.pool.drain
+
+
+def drain_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns, while another drains the pool."""
+    lease = stage.take()
+    stage.oldest = 2
+    yield lambda: stage.give(lease)
+    yield stage.pool.drain
+
+
+def count_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One looks at the statistics, again and again, while two others work."""
+
+    def count() -> None:
+        before: Any = None
+        for _ in range(3):
+            stats = stage.pool.stats()
+            now = stats.checkouts, stats.opened, sum(stats.closed.values()), stats.waits
+            assert 0 <= stats.size <= stage.capacity
+            if before is not None:
+                assert all(new >= old for new, old in zip(now, before, strict=True))
+            before = now
+
+    yield stage.cycle
+    yield count
+    yield stage.cycle
+
+
+LIFE = (
+    close_and_take,
+    close_and_take_idle,
+    close_and_give,
+    close_and_wait,
+    close_at_once,
+    close_pool_twice,
+    grow_and_wait,
+    shrink_and_give,
+    shrink_and_take,
+    hold_back_and_take,
+    resume_and_take,
+    drain_and_take,
+    drain_and_give,
+    count_and_take,
+)
 QUEUE: list[tuple[str, dict[str, Any], Scenario]] = [
     ("QueuePool", options, scenario)
     for options in (TIGHT, LOOSE)
@@ -284,6 +458,7 @@ QUEUE: list[tuple[str, dict[str, Any], Scenario]] = [
         invalidate_and_close,
         detach_and_close,
         share,
+        *LIFE,
     )
 ]
 SHARED: list[tuple[str, dict[str, Any], Scenario]] = [
@@ -303,9 +478,13 @@ SHARED: list[tuple[str, dict[str, Any], Scenario]] = [
         close_twice,
         invalidate_and_close,
         detach_and_close,
+        close_and_take,
+        close_and_give,
+        close_and_wait,
+        drain_and_give,
     )
 ]
-BOTH_WAYS = (contend, dispose_and_give)
+BOTH_WAYS = (contend, dispose_and_give, close_and_give, shrink_and_give)
 CASES = [
     pytest.param(
         kind,

@@ -6,6 +6,10 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
+import pytest
+
+from anypool import PoolClosedError
+
 from .witness import Witness
 
 
@@ -94,6 +98,20 @@ async def assert_nothing_lost(
         ) from None
     assert not books(pool), f"{where}: {books(pool)}"
     assert not witness.violations, f"{where}: {witness.violations}, {witness.events}"
+
+
+def assert_all_closed(pool: Any, witness: Witness) -> None:
+    """Assert what holds of a blocking pool whose close() has returned."""
+    assert not leftovers(pool), leftovers(pool)
+    assert not running(pool), running(pool)
+    assert not witness.open, f"{witness.open} survived: {witness.events}"
+    stats = pool.stats()
+    assert (stats.size, stats.idle, stats.checked_out, stats.waiting) == (0, 0, 0, 0)
+    assert sum(stats.closed.values()) == stats.opened, stats
+    with pytest.raises(PoolClosedError):
+        pool.unique_connection(timeout=0)
+    assert not books(pool), books(pool)
+    assert not witness.violations, f"{witness.violations}, {witness.events}"
 
 
 async def _take(pool: Any, until: Callable[..., Awaitable[None]]) -> Any:

@@ -330,6 +330,7 @@ class _Threading:
 
     TIMEOUT_MAX = threading.TIMEOUT_MAX
     local = threading.local
+    current_thread = staticmethod(threading.current_thread)
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
