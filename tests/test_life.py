@@ -450,6 +450,7 @@ async def test_wait_says_what_is_missing(mode: Mode) -> None:
     mode.world.fail["connect"] = OSError("no route")
     pool = mode.pool(min_size=2)
     await mode.go(pool.open())
+    await mode.until(lambda: pool.stats().failed)
     with pytest.raises(anypool.PoolTimeoutError, match="2 of 2") as caught:
         await mode.go(pool.wait(timeout=0.05))
     assert isinstance(caught.value.__cause__, OSError)
@@ -618,6 +619,30 @@ async def test_max_waiting_of_zero_lets_callers_connect(mode: Mode) -> None:
             await mode.go(pool.unique_connection())
         await mode.go(first.close())
         await mode.go(second.close())
+
+
+async def test_max_waiting_does_not_count_those_whose_connection_is_coming(
+    mode: Mode,
+) -> None:
+    holds = Holds(mode)
+    hold = holds.on("connect")
+    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0, max_waiting=1)
+    await mode.go(pool.open())
+
+    async def use() -> None:
+        async with mode.block(pool.connect()):
+            pass
+
+    async with mode.group() as start:
+        start(use)
+        await mode.until(lambda: hold.reached == 1)
+        start(use)  # the only one that waits for another
+        await mode.until(lambda: pool.stats().waiting == 2)
+        with pytest.raises(anypool.TooManyWaitersError):
+            await mode.go(pool.unique_connection())
+        hold.release()
+    assert pool.stats().checkouts == 2
+    await mode.go(pool.close())
 
 
 @pytest.mark.parametrize("is_open", [False, True])
