@@ -844,6 +844,22 @@ async def test_keepalive_pings_what_idles(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+@pytest.mark.parametrize("what", ["keepalive", "max_idle", "recycle"])
+async def test_upkeep_leaves_what_is_out_alone(mode: Mode, what: str) -> None:
+    pool, clock = await opened(mode, **{what: 60})
+    out, idle = [await mode.go(pool.unique_connection()) for _ in range(2)]
+    await mode.go(idle.close())
+    clock.now += 61
+    await look(mode, pool)
+    expected = "ping" if what == "keepalive" else "close"
+    await mode.until(lambda: mode.world.events_of(2)[-1] == expected)
+    await mode.settle()
+    assert mode.world.events_of(1) == []
+    assert pool.stats().checked_out == 1
+    await mode.go(out.close())
+    await mode.go(pool.close())
+
+
 async def test_drain_replaces_all_connections(mode: Mode) -> None:
     pool = mode.pool(min_size=3)
     await mode.go(pool.open())
