@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -117,6 +118,7 @@ class Scheduler:
         now: the clock; it goes on when somebody's patience ends.
         steps: how many there were.
         blame: told of violations.
+        started: by their idents, the threads that the run's threads have started.
     """
 
     def __init__(self, decisions: Decisions, blame: Callable[[str], None]) -> None:
@@ -124,27 +126,31 @@ class Scheduler:
         self.steps = 0
         self.blame = blame
         self.gates: list[ScheduledLock] = []
+        self.started: dict[int, ScheduledThread] = {}
         self._decisions = decisions
         self._actors: list[Actor] = []
+        self._threads: list[threading.Thread] = []
         self._current: Actor | None = None
         self._over = threading.Event()
         self._failure: BaseException | None = None
 
     def actor(self, name: str, work: Callable[[], None]) -> None:
-        """Add a thread."""
-        self._actors.append(Actor(len(self._actors), name, work))
+        """Add a thread; if they run already, one that one of them starts."""
+        actor = Actor(len(self._actors), name, work)
+        thread = threading.Thread(target=self._live, args=(actor,), daemon=True)
+        self._actors.append(actor)
+        self._threads.append(thread)
+        if self.in_run():
+            thread.start()
+            self.point()
 
     def run(self) -> None:
         """Run all threads to their ends. Raises what one of them raised."""
-        threads = [
-            threading.Thread(target=self._live, args=(actor,), daemon=True)
-            for actor in self._actors
-        ]
-        for thread in threads:
+        for thread in list(self._threads):
             thread.start()
         self._pass_on()
         assert self._over.wait(PATIENCE), f"a thread is stuck: {self._describe()}"
-        for thread, actor in zip(threads, self._actors, strict=True):
+        for thread, actor in zip(self._threads, self._actors, strict=True):
             # One after the other, as they take their markers along.
             actor.leave.set()
             thread.join(PATIENCE)
@@ -325,15 +331,55 @@ class ScheduledGate(ScheduledLock):
         super().release()
 
 
+class ScheduledThread:
+    """Stands in for threading.Thread: an actor that a run's threads start."""
+
+    ident: int | None = None
+
+    def __init__(
+        self, scheduler: Scheduler, target: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
+        self._scheduler = scheduler
+        self._work = partial(target, *args)
+        self._runs = ScheduledLock(scheduler)
+
+    def start(self) -> None:
+        assert self._scheduler.in_run(), "only a run's threads start threads"
+        self.ident = id(self)
+        self._runs.taken = True
+        self._scheduler.actor("started", self._run)
+
+    def _run(self) -> None:
+        self._scheduler.started[threading.get_ident()] = self
+        try:
+            self._work()
+        finally:
+            self._runs.release()
+
+    def join(self, timeout: float) -> None:
+        if self.ident is None:
+            raise RuntimeError("cannot join thread before it is started")
+        if self._runs.acquire(timeout=timeout):
+            self._runs.release()
+
+
 class _Threading:
     """Stands in for the module `threading` in the thread runtime."""
 
     TIMEOUT_MAX = threading.TIMEOUT_MAX
     local = threading.local
-    current_thread = staticmethod(threading.current_thread)
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
+
+    def Thread(  # noqa: N802
+        self, *, target: Callable[..., None], args: tuple[Any, ...], daemon: bool, name: str
+    ) -> ScheduledThread:
+        return ScheduledThread(self._scheduler, target, args)
+
+    def current_thread(self) -> ScheduledThread | threading.Thread:
+        this = threading.current_thread()
+        return self._scheduler.started.get(threading.get_ident(), this)
 
     def Lock(self) -> ScheduledLock:  # noqa: N802
         caller = sys._getframe(1).f_code.co_name
@@ -348,6 +394,11 @@ class _Time:
 
     def monotonic(self) -> float:
         return self._scheduler.now
+
+    def sleep(self, seconds: float) -> None:
+        never = ScheduledLock(self._scheduler)
+        never.acquire()
+        never.acquire(timeout=seconds)
 
 
 @contextmanager
