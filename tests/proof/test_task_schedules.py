@@ -69,6 +69,7 @@ class Stage:
 
     async def check(self, where: object) -> None:
         gc.collect(0)
+        self.fail_connects = 0
         await assert_nothing_lost(
             self.pool, self.witness, _soon, capacity=self.capacity, where=where
         )
