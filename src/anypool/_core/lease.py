@@ -137,7 +137,7 @@ class PooledConnection(Lease[ConnT]):
             hurried = error is not None and not isinstance(
                 error, (Exception, GeneratorExit)
             )
-            record = pool._checkin_nowait(self, True, hurried)
+            record = pool._checkin_nowait(self, self._caller, hurried)
             if record is not None:
                 await pool._return(record, hurried)
 

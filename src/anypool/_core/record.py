@@ -41,6 +41,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_on_lost",
         "_only_reset",
         "_pinged_at",
+        "_quick_reset",
         "_resets_blindly",
         "_serial",
         "_since",
@@ -63,6 +64,7 @@ class ConnectionRecord(Generic[ConnT]):
     _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
     _only_reset: bool
     _pinged_at: float
+    _quick_reset: bool
     _resets_blindly: bool
     _serial: int
     _since: float
@@ -82,8 +84,9 @@ class ConnectionRecord(Generic[ConnT]):
         self._lasti = -1
         # Of a slot on its way back: whether a reset is all that it still needs.
         self._only_reset = False
-        # Whether its driver can't tell if a reset is needed.
-        self._resets_blindly = False
+        # Whether its driver can't tell if a reset is needed; whether a reset can be
+        # awaited as it is, without a worker thread.
+        self._resets_blindly = self._quick_reset = False
         # Whether somebody has begun to close its connection.
         self._ending = False
         self._serial = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .._core.options import ResetMode
@@ -16,11 +17,16 @@ class GenericDriver(DBAPIDriver):
 
     Where a connection has no ``rollback``, as apsw's, transactions are made and ended by
     statements; then its ``in_transaction`` is asked.
+
+    Each class of connections has an object of its own.
     """
 
     def __init__(self) -> None:
         self._suspects = Suspects()
         self._listed = self._suspects.listed
+        # Tells whether a connection is closed; set as soon as one of them was reset, if
+        # they can be rolled back without a closer look.
+        self._is_closed: Callable[[Any], object] | None = None
 
     def needs_reset(self, connection: Any, /) -> bool:
         return (
@@ -31,14 +37,13 @@ class GenericDriver(DBAPIDriver):
         )
 
     def reset(self, connection: Any, mode: ResetMode, /) -> None:
-        # The usual case first: 0.5 µs less of some 2.3 for a cycle (CPython 3.11).
-        is_closed = closed_flags.get(type(connection))
+        # The usual case first: 0.4 µs less of some 1.7 for a cycle (CPython 3.11).
+        is_closed = self._is_closed
         if (
-            mode == "rollback"
+            is_closed is not None
+            and mode == "rollback"
             and not self._listed
-            and is_closed is not None
             and not is_closed(connection)
-            and hasattr(connection, "rollback")
         ):
             connection.rollback()
             return
@@ -51,6 +56,8 @@ class GenericDriver(DBAPIDriver):
             connection.cursor().execute(mode)
         if suspect:
             self.ping(connection)
+        if hasattr(type(connection), "rollback"):
+            self._is_closed = closed_flags.get(type(connection))
 
     def close(self, connection: Any, /) -> None:
         self._suspects.forget(connection)

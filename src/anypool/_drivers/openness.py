@@ -25,7 +25,10 @@ def looks_open(connection: Any) -> bool:
 
 closed_flags: dict[type, Callable[[Any], object]] = {}
 """For classes whose connections say in an attribute whether they are closed: what reads it.
-Drivers look here by themselves: two calls less, 0.1 µs for each return (CPython 3.11)."""
+For those that don't say it anywhere: what is never true. Drivers look here by themselves:
+two calls less, 0.1 µs for each return (CPython 3.11)."""
+
+_never: Callable[[Any], object] = [].count
 
 _looks: dict[type, Look] = {}
 
@@ -47,6 +50,7 @@ def _look_for(connection: Any) -> Look:
         peer = _get(connection, *path)
         if _is_plain_method(_get(peer, "fileno")) and isinstance(_call(peer.fileno), int):
             return lambda connection: _get(connection, *path).fileno() != -1
+    closed_flags[type(connection)] = _never
     return lambda connection: True
 
 

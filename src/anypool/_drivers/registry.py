@@ -74,9 +74,9 @@ def driver_for(connection: object, *, awaited: bool) -> Driver[Any]:
         if driver is not None:
             return driver
     if awaited or has_coroutine_methods(connection):
-        return _coroutine_driver
+        return _generic_for(connection, GenericAsyncDriver)
     if hasattr(connection, "rollback") or hasattr(connection, "cursor"):
-        return generic_driver
+        return _generic_for(connection, GenericDriver)
     return _closing_driver
 
 
@@ -97,6 +97,17 @@ def _driver_of(connection_class: type) -> Driver[Any] | None:
     return driver
 
 
+def _generic_for(
+    connection: object, kind: type[GenericDriver | GenericAsyncDriver]
+) -> Driver[Any]:
+    """Return the driver of this kind for all connections of that class."""
+    key = type(connection), kind
+    driver = _generic.get(key)
+    if driver is None:
+        driver = _generic[key] = kind()
+    return driver
+
+
+_generic: dict[tuple[type, type], Driver[Any]] = {}
 _closing_driver = ClosingDriver()
-_coroutine_driver = GenericAsyncDriver()
 generic_driver = GenericDriver()

@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar, Final, Self, overload
+from typing import Any, Final, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -65,7 +65,6 @@ class Pool(Life[ConnT]):
 
     __slots__ = ()
 
-    _lease_type: ClassVar[type[Any]] = PooledConnection
     _timeout: float | None
 
     @overload
@@ -100,6 +99,7 @@ class Pool(Life[ConnT]):
         self._listeners = Listeners(base["listeners"] or ())
         self._untold = deque(self._listeners.on_first_connect)
         self._counts = Counts()
+        self._lease_type: type[Any] = PooledConnection
         self._driver = base["driver"]
         # Set where a coroutine function, or a driver that doesn't block, shows that the
         # creator may be called in the event loop itself.
@@ -161,8 +161,13 @@ class Pool(Life[ConnT]):
             check_timeout(timeout)
         # new_checkout(), in place.
         checkout: Checkout[ConnT] = Checkout()
-        checkout._pool = self
-        checkout._order = self._use_threadlocal, timeout, frame.f_code, frame.f_lasti
+        checkout._order = (
+            self,
+            self._use_threadlocal,
+            timeout,
+            frame.f_code,
+            frame.f_lasti,
+        )
         return checkout
 
     def unique_connection(self, *, timeout: float | None = POOL_DEFAULT) -> Checkout[ConnT]:

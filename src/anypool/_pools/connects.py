@@ -68,6 +68,7 @@ class Connects(Closes[ConnT]):
         self._inline = self._inline or not self._driver.blocking
         record._driver, record._ending = self._driver, False
         record._resets_blindly = resets_blindly(self._driver, record.connection)
+        record._quick_reset = not (self._driver.blocking or self._lose_all)
         self._decide(self._note_opened, record, epoch, begin)
         # Some drivers watch a connection from their first look at it.
         self._driver.needs_reset(cast("ConnT", record.connection))

@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
+from .._core.waiter import Caller
 from .._drivers.protocol import CannotReset
 from .closes import Label
 from .finalizers import terminate
@@ -26,16 +27,16 @@ class Returns(Fitness[ConnT]):
     __slots__ = ()
 
     def _checkin_nowait(
-        self, lease: Lease[ConnT], own: bool, hurried: bool = False
+        self, lease: Lease[ConnT], caller: Caller | None, hurried: bool = False
     ) -> ConnectionRecord[ConnT] | None:
         """Take the lease's slot back. If work is left to do on it, return its record.
 
         Args:
             lease: is over.
-            own: whether this is the caller that checked out.
+            caller: who returns it, be it the one that checked out or not.
             hurried: whether that caller was cancelled.
         """
-        return self._end(lease, own)
+        return self._end(lease, caller is lease._caller)
 
     def _end(self, lease: Lease[ConnT], own: bool = True) -> ConnectionRecord[ConnT] | None:
         """End a lease; return its record, which is the ender's to deal with."""
@@ -169,7 +170,7 @@ class Returns(Fitness[ConnT]):
         await self._complete(record, self._checkin(record, hurried))
 
     async def _checkin_lease(self, lease: Lease[ConnT]) -> None:
-        record = self._checkin_nowait(lease, False)
+        record = self._checkin_nowait(lease, None)
         if record is not None:
             await self._return(record)
 

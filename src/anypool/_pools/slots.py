@@ -60,6 +60,7 @@ class Slots(Generic[ConnT]):
         "_jitter",
         "_keeps_time",
         "_known",
+        "_lease_type",
         "_listeners",
         "_log",
         "_lose_all",

@@ -48,7 +48,7 @@ class PooledConnection(Lease[ConnT]):
         owner = self._owner
         pool = owner._pool
         if pool._blocking:
-            record = pool._checkin_nowait(self, self._caller is this_thread.caller)
+            record = pool._checkin_nowait(self, this_thread.caller)
             if record is not None:
                 owner._run(pool._checkin, record)
         else:
@@ -106,7 +106,7 @@ class PooledConnection(Lease[ConnT]):
             # _close() once more, in place: 0.06 µs less on CPython 3.11.
             pool = self._owner._pool
             if pool._blocking:
-                record = pool._checkin_nowait(self, self._caller is this_thread.caller)
+                record = pool._checkin_nowait(self, this_thread.caller)
                 if record is None:
                     return
                 self._owner._run(pool._checkin, record)

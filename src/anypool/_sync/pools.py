@@ -45,7 +45,6 @@ class Pool(Generic[ConnT]):
     """
 
     _pool_class: type[base.Pool[Any]] = base.Pool
-    _lease_type = PooledConnection
 
     @overload
     def __init__(
@@ -60,6 +59,7 @@ class Pool(Generic[ConnT]):
         **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
+        self._lease_type = PooledConnection
         self._pool: base.Pool[ConnT] = self._pool_class(creator, **options)
         # What runs the pool's coroutines, if it isn't a trampoline.
         self._bridge: Bridge | None = None
@@ -474,6 +474,7 @@ def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
         pool: an async pool. If no event loop has used it yet, call this inside the loop.
     """
     facade: Pool[ConnT] = Pool.__new__(Pool)
+    facade._lease_type = PooledConnection
     facade._pool = pool
     facade._bridge = Visit(pool)
     pool._runtime.try_settle_in()
