@@ -34,9 +34,9 @@ class QuickPath(Upkeep[ConnT]):
         self, owner: Any, caller: Caller, share: bool, code: CodeType, lasti: int
     ) -> Any:
         if share:
-            current = self._callers.get(caller)
-            if current is not None:
-                lease = current()
+            if caller in self._callers:
+                current = self._callers.get(caller)
+                lease = None if current is None else current()
                 if lease is not None and lease._record is not None:
                     lease._count += 1
                     return lease
