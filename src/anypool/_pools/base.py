@@ -92,6 +92,7 @@ class Pool(Life[ConnT]):
         self._ping_after = _ping_after(base["pre_ping"])
         self._keeps_time = self._recycle >= 0 or self._ping_after < math.inf
         self._timed = True
+        self._timed_uses = 0
         self._use_threadlocal: bool = base["use_threadlocal"]
         self._reset_mode = base["reset_on_return"]
         self._lose_all = base["on_disconnect"] == "pool"
