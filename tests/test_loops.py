@@ -16,6 +16,7 @@ import pytest
 
 import anypool
 from anypool import sync
+from anypool._runtimes.loop import AnyioRuntime
 
 from .support.fakes import World
 
@@ -44,6 +45,43 @@ def in_thread(function: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return result
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_loop_ends_in_the_middle_of_upkeep(
+    backend: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the end of the loop cuts short is not begun anew, again and again."""
+    slow: list[None] = []
+
+    async def connect() -> Any:
+        if slow:
+            await anyio.sleep_forever()
+        return await world.connect()
+
+    pool = anypool.QueuePool(connect, pool_size=3, min_size=2)
+    begun: list[object] = []
+    start = AnyioRuntime.start
+
+    def counting(self: AnyioRuntime, work: Any, *, vital: bool = False) -> bool:
+        begun.append(work)
+        return start(self, work, vital=vital)
+
+    monkeypatch.setattr(AnyioRuntime, "start", counting)
+
+    async def main() -> None:
+        await pool.open()
+        await pool.wait()
+        slow.append(None)
+        await pool.drain()
+        await anyio.lowlevel.checkpoint()
+
+    for _ in range(2):
+        begun.clear()
+        slow.clear()
+        anyio.run(main, backend=backend)
+        assert len(begun) < 20
+        assert world.open == []
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -207,7 +207,9 @@ class Upkeep(Turns[ConnT]):
 
     def _grow(self) -> None:
         """Begin as many connects as are of use now."""
-        if self._opened and not self._suspended:
+        # Where the loop is ending, each would be cut short, and replaced by another.
+        ending = self._care is not None and self._care.ended
+        if self._opened and not self._suspended and not ending:
             self._begin_connects(max(self._min_size - self._total, self._wanted()))
 
     def _wanted(self) -> int:
