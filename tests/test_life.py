@@ -9,10 +9,13 @@ import time
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import anypool
+from anypool import sync
 
+from .support.fakes import World
 from .support.holds import Holds
 from .support.modes import PATIENCE, Mode
 
@@ -1085,6 +1088,44 @@ async def test_absent_server_is_asked_at_growing_intervals(mode: Mode) -> None:
         pass
     assert len(mode.world.open) <= 2  # no storm
     await mode.go(pool.close())
+
+
+def test_callers_while_an_opened_pool_moves_to_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They wait until it is open there, and don't connect by themselves."""
+    world = World(coroutine=True)
+    world.fail["connect"] = OSError("refused")
+    entered, go_on = threading.Event(), threading.Event()
+    really_open = anypool.QueuePool.open
+
+    async def slow_open(self: Any) -> None:
+        if not self._blocking:
+            entered.set()
+            await anyio.to_thread.run_sync(go_on.wait, PATIENCE)
+        await really_open(self)
+
+    monkeypatch.setattr(anypool.QueuePool, "open", slow_open)
+    pool: Any = sync.QueuePool(lambda: world.connect(), timeout=0.5)
+    errors: list[BaseException] = []
+
+    def checkout() -> None:
+        try:
+            pool.connect()
+        except Exception as error:
+            errors.append(error)
+
+    pool.open()
+    threads = [threading.Thread(target=checkout) for _ in range(2)]
+    threads[0].start()
+    assert entered.wait(PATIENCE)
+    threads[1].start()
+    threads[1].join(0.2)  # would be enough to connect in vain
+    go_on.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert [type(error) for error in errors] == [anypool.PoolTimeoutError] * 2
+    pool.close()
 
 
 async def test_without_a_timeout_the_caller_connects_by_itself(mode: Mode) -> None:

@@ -155,15 +155,19 @@ class Pool(Generic[ConnT]):
         with self._switching:
             blocking = self._pool
             if blocking._blocking:
-                self._bridge = LoopThread()
+                self._bridge = bridge = LoopThread()
                 pool = type(blocking)(
                     _first_then(first, blocking._creator), **blocking._recreate_options()
                 )
-                self._pool = pool  # all that reads it goes by its own mode
-                if blocking._was_opened():
-                    blocking._stop_looking_after()
-                    run(blocking._runtime.settle(CLOSE_TIMEOUT))
-                    self._bridge.call(pool.open)
+                try:
+                    if blocking._was_opened():
+                        blocking._stop_looking_after()
+                        run(blocking._runtime.settle(CLOSE_TIMEOUT))
+                        bridge.call(pool.open)
+                finally:
+                    # Not before it is open: who came would connect by itself. All that
+                    # reads this goes by the pool's own mode.
+                    self._pool = pool
             elif isinstance(first, CoroutineType):
                 first.close()  # another thread was quicker
 
