@@ -270,11 +270,12 @@ def test_coroutine_function_as_creator_of_a_facade(world: World) -> None:
 
 
 def test_loop_thread_of_a_facade_ends_with_it(world: World) -> None:
+    before = set(threading.enumerate())
     pool = sync.QueuePool(world.connect)
     with pool.connect():
         pass
-    threads = [t for t in threading.enumerate() if t.name == "anypool event loop"]
-    assert threads
+    threads = [each for each in threading.enumerate() if each not in before]
+    assert [each.name for each in threads] == ["anypool event loop"]
     del pool
     gc.collect()
     for thread in threads:
