@@ -28,6 +28,11 @@ def world() -> World:
     return World(coroutine=True)
 
 
+def loop_threads() -> set[threading.Thread]:
+    """Return the threads in which facades run event loops."""
+    return {t for t in threading.enumerate() if t.name == "anypool event loop"}
+
+
 def in_thread(function: Callable[[], Any]) -> Any:
     """Run a function in a thread of its own; return its result, or raise its error."""
     outcome: list[Any] = []
@@ -270,12 +275,12 @@ def test_coroutine_function_as_creator_of_a_facade(world: World) -> None:
 
 
 def test_loop_thread_of_a_facade_ends_with_it(world: World) -> None:
-    before = set(threading.enumerate())
+    before = loop_threads()
     pool = sync.QueuePool(world.connect)
     with pool.connect():
         pass
-    threads = [each for each in threading.enumerate() if each not in before]
-    assert [each.name for each in threads] == ["anypool event loop"]
+    threads = loop_threads() - before
+    assert threads
     del pool
     gc.collect()
     for thread in threads:
@@ -314,10 +319,11 @@ def test_other_runtime_errors_of_a_creator_are_its_own() -> None:
     def create() -> Any:
         raise RuntimeError("can't start new thread")
 
+    before = loop_threads()
     pool = sync.QueuePool(create)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         pool.connect()
-    assert not [t for t in threading.enumerate() if t.name == "anypool event loop"]
+    assert loop_threads() <= before
 
 
 def test_facade_over_a_pool_is_not_recreated(world: World) -> None:
