@@ -573,8 +573,6 @@ def test_all_schedules_with_two_preemptions(
     kind: str, options: dict[str, Any], scenario: Scenario
 ) -> None:
     """Two threads, and two preemptions anywhere; all of them where that is feasible."""
-    if scenario in (invalidate_and_close, detach_and_close):
-        pytest.xfail("known: two threads that end one lease in two ways, switched twice")
     assert explore(2, kind, options, scenario) > 70
 
 

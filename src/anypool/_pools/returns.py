@@ -198,12 +198,11 @@ class Returns(Fitness[ConnT]):
             await self._checkin(record)
 
     def _detach(self, lease: Lease[ConnT]) -> None:
-        record = self._out.pop(lease._ref, None)
-        if record is None:
+        key = lease._ref
+        record = self._out.pop(key, None)
+        if key is None or record is None:
             return
         self._note_use(record)
-        key = lease._ref
-        assert key is not None
         # A record of its own, outside of the pool's count.
         detached: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
         detached._driver, detached.info = record._driver, record.info.copy()
@@ -215,12 +214,16 @@ class Returns(Fitness[ConnT]):
         self._put_back(record)
 
     async def _detach_lease(self, lease: Lease[ConnT]) -> None:
+        key = lease._ref
         self._detach(lease)
-        record = self._detached.get(lease._ref)
-        if record is not None:
-            for listener in self._listeners.on_detach:
-                method = listener.detach
-                await self._tell_of_end(record, method, record.connection, record)
+        record = self._detached.get(key)
+        if record is None:
+            return
+        for listener in self._listeners.on_detach:
+            method = listener.detach
+            await self._tell_of_end(record, method, record.connection, record)
+        if lease._ref is None and self._detached.pop(key, None) is not None:
+            await self._return(record)  # another thread has closed the lease meanwhile
 
     def _terminate_dropped(self) -> None:
         while self._dropped:
