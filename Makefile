@@ -9,7 +9,7 @@ SOAK_SECONDS ?= 60
 # Interpreters for `make test-all`: those on PATH, and those that pyenv has.
 INTERPRETERS = $(sort $(foreach v,3.11 3.12 3.13 3.14,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python$(v)) $(shell command -v python$(v) 2>/dev/null))))
 
-.PHONY: demo test test-all proof soak lint types bench clean
+.PHONY: demo test test-all coverage proof soak lint types bench clean
 
 demo: $(DEMO_VENV)/.ready  ## The main job on an embedded SQLite; options in DEMO="--seconds 10 ..."
 	$(DEMO_VENV)/bin/python -m anypool demo $(DEMO)
@@ -23,6 +23,12 @@ test-all:  ## The test suite on every interpreter there is
 		echo "== $$python ($$version)"; \
 		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version || exit 1; \
 	done
+
+coverage: $(VENV)/.ready  ## Which lines and branches of the library the test suite leaves out
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(TEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 proof: $(VENV)/.ready  ## The exhaustive runs, some 25 minutes; PROOF=0.1 is a tenth of them
 	PROOF=$(PROOF) $(BIN)/python -m pytest -m "" tests/proof $(TEST)

@@ -38,7 +38,7 @@ class AsyncmyDriver(CoroutineDriver):
     async def interrupt(self, connection: Any, /) -> None:
         # As with aiomysql: cancelled in the middle of an answer, it is closed already.
         # Before 0.2.12 it was not.
-        if not hasattr(connection, "_close_on_cancel"):
+        if not hasattr(connection, "_close_on_cancel"):  # pragma: no cover  # 0.2.11
             raise CannotReset
 
     async def ping(self, connection: Any, /) -> None:
