@@ -169,6 +169,9 @@ class _Interruptible(CoroutineDriver):
     async def interrupt(self, connection: Any, /) -> None:
         pass
 
+    async def ping(self, connection: Any, /) -> None:
+        await connection.ping()
+
 
 class _BlockingInterruptible(DBAPIDriver):
     def interrupt(self, connection: Any, /) -> None:

@@ -291,6 +291,10 @@ class AsyncWitnessDriver(CoroutineDriver):
         if not self._interrupts:
             raise CannotReset
 
+    async def ping(self, connection: Any, /) -> None:
+        await connection.ping()
+        await connection.rollback()
+
     def terminate(self, connection: Any, /) -> bool:
         if self._terminates:
             connection._begin("close")

@@ -12,8 +12,10 @@ from .protocol import CannotReset
 
 
 class CoroutineDriver:
-    """Calls ``rollback``, ``commit`` and ``close`` (or ``aclose``) where they exist, and
-    awaits what they return if it can be awaited.
+    """All of a driver but its ping.
+
+    Calls ``rollback``, ``commit`` and ``close`` (or ``aclose``) where they exist; what they
+    return is awaited if it can be.
 
     What a cancelled statement leaves on the wire, and session state, are out of its reach:
     they go with the connection.
@@ -32,14 +34,6 @@ class CoroutineDriver:
 
     def interrupt(self, connection: Any, /) -> Any:
         raise CannotReset
-
-    async def ping(self, connection: Any, /) -> None:
-        if hasattr(connection, "ping"):
-            await settled(connection.ping())
-        else:
-            await execute(connection, "SELECT 1")
-        if hasattr(connection, "rollback"):
-            await settled(connection.rollback())
 
     def close(self, connection: Any, /) -> Any:
         return _closing_method(connection)()
