@@ -33,6 +33,11 @@ class Proxy:
         self._thread = threading.Thread(target=self._serve, daemon=True, name="proxy")
         self._thread.start()
 
+    @property
+    def open(self) -> int:
+        """How many clients are connected now."""
+        return len(self._clients)
+
     def stall(self) -> None:
         """Let nothing through any more; accept connections, and leave them at that."""
         self._order("stall")

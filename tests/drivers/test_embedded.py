@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sqlite3
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import duckdb
 import pytest
 
 import anypool
 from anypool import sync
+from anypool._drivers.aiosqlite import make_daemon
 from anypool._drivers.closing import ClosingDriver
 from anypool._drivers.dbapi import DBAPIDriver
 from anypool._drivers.generic import GenericDriver
 from anypool._drivers.generic_async import GenericAsyncDriver
 from anypool._drivers.registry import driver_for
 from anypool._drivers.sqlite3 import SQLiteDriver
+from anypool._drivers.transports import hang_up
+
+from ..support.modes import PATIENCE
 
 SQLITE_MODES: list[dict[str, Any]] = [{}, {"isolation_level": None}]
 if sys.version_info >= (3, 12):
@@ -105,6 +113,108 @@ def test_statements_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
         await pool.dispose()
 
     anyio.run(main)
+
+
+LONG = "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b"
+
+
+@pytest.mark.parametrize(("connect", "statement"), [("sqlite3", ENDLESS), ("duckdb", LONG)])
+def test_statement_in_another_thread_is_interrupted(connect: str, statement: str) -> None:
+    connection: Any
+    if connect == "sqlite3":
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+    else:
+        connection = duckdb.connect(":memory:")
+    driver = driver_for(connection, awaited=False)
+    errors: list[Exception] = []
+
+    def execute() -> None:
+        try:
+            connection.execute(statement).fetchall()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=execute, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while thread.is_alive() and time.monotonic() < deadline:
+        driver.interrupt(connection)  # which it may not have begun to execute
+        thread.join(0.01)
+    assert "nterrupt" in str(errors)
+    connection.close()
+
+
+def test_full_reset_of_aiosqlite(tmp_path: Path) -> None:
+    async def main() -> None:
+        pool = anypool.create_pool(
+            f"sqlite+aiosqlite:///{tmp_path}/app.db", pool_size=1, reset_on_return="full"
+        )
+        async with pool.connect() as first:
+            await first.execute("CREATE TEMP TABLE leftover (id)")
+        async with pool.connect() as connection:
+            assert connection is first
+            with pytest.raises(sqlite3.OperationalError, match="no such table"):
+                await connection.execute("SELECT * FROM leftover")
+        await pool.dispose()
+
+    anyio.run(main)
+
+
+def test_pings_of_aiosqlite(tmp_path: Path) -> None:
+    async def main() -> None:
+        pool = anypool.create_pool(
+            f"sqlite+aiosqlite:///{tmp_path}/app.db", pool_size=1, pre_ping=True
+        )
+        seen: list[str] = []
+        async with pool.connect() as first:
+            await first.set_trace_callback(seen.append)
+        async with pool.connect() as connection:
+            assert connection is first
+            assert seen == ["SELECT 1"]
+        await pool.dispose()
+
+    anyio.run(main)
+
+
+def test_statement_that_fails_on_aiosqlite_is_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        pool = anypool.create_pool(f"sqlite+aiosqlite:///{tmp_path}/app.db", pool_size=1)
+        for _ in range(2):
+            async with pool.connect() as connection:
+                with pytest.raises(sqlite3.OperationalError):
+                    await connection.execute("SELECT nonsense")
+                driver = driver_for(connection, awaited=True)
+        assert not driver.needs_reset(connection)
+        await pool.dispose()
+
+    anyio.run(main)
+
+
+def test_aiosqlite_that_is_out_for_too_long_is_stopped(tmp_path: Path) -> None:
+    async def main() -> None:
+        pool = anypool.create_pool(f"sqlite+aiosqlite:///{tmp_path}/app.db")
+        async with pool.connect():
+            before = set(threading.enumerate())
+            lease = await pool.unique_connection()
+        (thread,) = set(threading.enumerate()) - before
+        await pool.close(timeout=0)
+        assert not lease.is_valid
+        await anyio.to_thread.run_sync(thread.join, PATIENCE)
+        assert not thread.is_alive()
+
+    anyio.run(main)
+
+
+def test_hanging_up_where_nothing_is_left() -> None:
+    """Neither a loop that could do it nor a socket that could be shut down."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    hang_up(loop, None, lambda: pytest.fail("in a closed loop"))
+
+
+def test_thread_that_runs_is_not_made_a_daemon() -> None:
+    make_daemon(threading.current_thread())
+    assert not threading.current_thread().daemon
 
 
 def test_return_of_aiosqlite_is_no_thread_hop(tmp_path: Path) -> None:
@@ -230,10 +340,10 @@ def test_no_driver_is_imported_before_it_is_needed() -> None:
     import subprocess
 
     code = (
-        "import sys, anypool, anypool.sync; "
+        "import sys; before = set(sys.modules); import anypool, anypool.sync; "
         "names = {'psycopg', 'psycopg2', 'asyncpg', 'pymysql', 'aiomysql', 'asyncmy', "
-        "'duckdb', 'aiosqlite', 'sqlite3'}; "
-        "sys.exit(repr(names & set(sys.modules)) if names & set(sys.modules) else 0)"
+        "'duckdb', 'aiosqlite', 'sqlite3'} & (set(sys.modules) - before); "
+        "sys.exit(repr(names) if names else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

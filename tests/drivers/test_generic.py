@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import sys
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -10,6 +13,7 @@ import pytest
 
 import anypool
 from anypool import sync
+from anypool._drivers.registry import driver_for
 
 
 class Error(Exception):
@@ -95,6 +99,43 @@ class Line:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Answering(Line):
+    """One whose peer answers a ping."""
+
+    def __init__(self) -> None:
+        self.pings = 0
+
+    def ping(self) -> None:
+        self.pings += 1
+
+
+class AsyncDBAPI:
+    """DB-API 2.0 with coroutines: statements are a cursor's."""
+
+    def __init__(self) -> None:
+        self.session = Session()
+
+    async def rollback(self) -> None:
+        """Do nothing."""
+
+    async def cursor(self) -> Any:
+        return AsyncCursor(self.session)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class AsyncCursor:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def execute(self, statement: str) -> None:
+        self._session.execute(statement)
+
+    async def close(self) -> None:
+        self._session.statements.append("closed")
 
 
 class WithLoop(Refusing):
@@ -263,4 +304,316 @@ def test_a_creator_that_asks_for_the_event_loop() -> None:
         pool.call(first.execute, "SELECT 1")
     with pool.connect() as connection:
         assert connection is first
+    pool.dispose()
+
+
+def test_a_line_of_which_nothing_bad_is_known_is_kept_by_its_ping() -> None:
+    pool = sync.QueuePool(Answering, pool_size=1)
+    with pool.connect() as first:
+        pass
+    fail(pool, OSError("no route"))
+    with pool.connect() as line:
+        assert (line, line.pings) == (first, 1)
+    pool.dispose()
+    pool = sync.QueuePool(Answering, pool_size=1, pre_ping=True)
+    for pings in (0, 1, 2):
+        with pool.connect() as line:
+            assert line.pings == pings
+    pool.dispose()
+
+
+@pytest.mark.parametrize("creator", [Minimal, Line])
+def test_a_session_that_nothing_resets_is_replaced(creator: Any) -> None:
+    pool = sync.QueuePool(creator, pool_size=1, reset_on_return="full")
+    with pool.connect() as first:
+        pass
+    with pool.connect() as connection:
+        assert connection is not first
+    pool.dispose()
+
+
+def test_closed_by_its_user_and_says_so_by_errors() -> None:
+    pool = sync.QueuePool(Embedded, pool_size=1)
+    with pool.connect() as first:
+        pass
+    with pool.connect() as connection:
+        assert connection is first
+        connection.close()
+    with pool.connect() as connection:
+        assert connection is not first
+    pool.dispose()
+
+
+class Embedded(Session):
+    """As apsw's: has no state any more when it is closed."""
+
+    @property
+    def in_transaction(self) -> bool:
+        if not self.alive:
+            raise OperationalError("closed")
+        return False
+
+    def cursor(self) -> Any:
+        return self
+
+
+async def _channels() -> None:
+    async def connect() -> Channel:
+        return Channel()
+
+    pool = anypool.QueuePool(connect, pool_size=1, pre_ping=True)
+    async with pool.connect() as first:
+        pass
+    with pytest.raises(OSError, match="no route"):
+        async with pool.connect() as channel:
+            assert channel is first, "there is no way to ping it"
+            raise OSError("no route")
+    async with pool.connect() as channel:
+        assert channel is not first
+    await pool.dispose()
+
+    pool = anypool.QueuePool(AnsweringChannel.connect, pool_size=1, pre_ping=True)
+    for pings in (0, 1):
+        async with pool.connect() as channel:
+            assert channel.pings == pings
+    with pytest.raises(OSError, match="no route"):
+        async with pool.connect() as channel:
+            assert channel.pings == 2
+            raise OSError("no route")
+    async with pool.connect() as channel:
+        assert channel.pings == 4, "once on return, once before the checkout"
+    await pool.dispose()
+
+
+class Channel:
+    """An async line."""
+
+    pings = 0
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+class AnsweringChannel(Channel):
+    @classmethod
+    async def connect(cls) -> Channel:
+        return cls()
+
+    async def ping(self) -> None:
+        self.pings += 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_channels(backend: str) -> None:
+    anyio.run(_channels, backend=backend)
+
+
+async def _no_statements() -> None:
+    async def connect() -> Transactional:
+        return Transactional()
+
+    pool = anypool.QueuePool(connect, pool_size=1, pre_ping=True)
+    for rollbacks in (0, 2, 4):
+        async with pool.connect() as connection:
+            assert connection.rollbacks == rollbacks
+    await pool.dispose()
+
+
+class Transactional(Channel):
+    """A store, say: it has transactions and no statements."""
+
+    rollbacks = 0
+
+    async def rollback(self) -> None:
+        self.rollbacks += 1
+
+
+def test_transactions_without_statements() -> None:
+    anyio.run(_no_statements)
+
+
+def test_pings_without_a_transaction_to_end() -> None:
+    pool = sync.QueuePool(Statements, pool_size=1, pre_ping=True)
+    for statements in ([], ["SELECT 1"]):
+        with pool.connect() as connection:
+            assert connection.statements == statements
+    pool.dispose()
+
+
+class Statements(Session):
+    """A DB-API connection that knows of no transactions."""
+
+    def cursor(self) -> Any:
+        return Cursor(self)
+
+
+class Cursor:
+    def __init__(self, session: Session) -> None:
+        self.execute = session.execute
+
+    def fetchall(self) -> list[Any]:
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_pings_by_an_asynchronous_cursor(backend: str) -> None:
+    async def connect() -> AsyncDBAPI:
+        return AsyncDBAPI()
+
+    async def main() -> None:
+        pool = anypool.QueuePool(connect, pool_size=1, pre_ping=True)
+        async with pool.connect() as first:
+            pass
+        async with pool.connect() as connection:
+            assert connection is first
+            assert connection.session.statements == ["SELECT 1", "closed"]
+            connection.session.alive = False
+        async with pool.connect() as connection:
+            assert connection is not first
+        await pool.dispose()
+
+    anyio.run(main, backend=backend)
+
+
+class Wrapped(Error):
+    """As PostgreSQL's drivers have it."""
+
+    sqlstate = "08006"
+
+
+@pytest.mark.parametrize(
+    ("error", "closed", "lost"),
+    [
+        (OperationalError(), False, False),
+        (OperationalError(), True, True),
+        (OSError(errno.ETIMEDOUT, "timed out"), False, False),
+        (OSError(errno.ETIMEDOUT, "timed out"), True, True),
+        (TimeoutError(), True, False),  # that of some scope
+        (OperationalError({"C": "57P01"}), False, True),  # pg8000's
+        (OperationalError({"C": "23505"}), False, False),
+        (OperationalError(2006, "server has gone away"), False, True),
+        (Wrapped(), False, True),
+    ],
+)
+def test_which_errors_mean_a_loss(error: Exception, closed: bool, lost: bool) -> None:
+    connection = Closable()
+    connection.closed = closed
+    assert driver_for(connection, awaited=False).is_disconnect(error, connection) == lost
+
+
+def test_errors_that_a_drivers_package_takes_from_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("wrapper")
+    module.Error = LookupError  # type: ignore[attr-defined]  # a made-up module
+    monkeypatch.setitem(sys.modules, "wrapper", module)
+    connection: Any = type("Connection", (), {"__module__": "wrapper.client"})()
+    is_disconnect = driver_for(connection, awaited=False).is_disconnect
+    assert is_disconnect(KeyError(2013), connection)
+    assert not is_disconnect(KeyError(1062), connection)
+    assert not is_disconnect(ValueError(2013), connection)
+
+
+class Unsure(Minimal):
+    """Says nothing about itself, by all the means there are."""
+
+    @property
+    def closed(self) -> bool:
+        raise RuntimeError
+
+    def is_closed(self) -> bool:
+        raise RuntimeError
+
+
+class Moody(WithoutMethods):
+    """Says whether it is closed for as long as it is not."""
+
+    moody = False
+
+    @property
+    def closed(self) -> bool:
+        if self.moody:
+            raise RuntimeError
+        return False
+
+
+class Polite(Minimal):
+    """A driver's that can be asked in a plain method."""
+
+    gone = False
+
+    def is_closed(self) -> bool:
+        return self.gone
+
+
+class Open(Minimal):
+    """As MySQLdb's."""
+
+    open = 1
+
+
+class Socket(Minimal):
+    """As pg8000's."""
+
+    _usock: Any = object()
+
+
+class Stream(Minimal):
+    """As trio's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = self
+        self.number = 3
+
+    def fileno(self) -> int:
+        return self.number
+
+
+class AsyncAnswer(Minimal):
+    """One that has to be awaited is no answer."""
+
+    def is_closed(self) -> Any:
+        async def answer() -> bool:
+            return True
+
+        return answer()
+
+
+@pytest.mark.parametrize(
+    ("creator", "name", "value"),
+    [
+        (Closable, "closed", True),
+        (Polite, "gone", True),
+        (Open, "open", 0),
+        (Socket, "_usock", None),
+        (Stream, "number", -1),
+    ],
+)
+def test_connections_that_look_closed_are_replaced(
+    creator: Any, name: str, value: object
+) -> None:
+    pool = sync.QueuePool(creator, pool_size=1)
+    with pool.connect() as first:
+        pass
+    with pool.connect() as connection:
+        assert connection is first
+        setattr(connection, name, value)
+    with pool.connect() as connection:
+        assert connection is not first
+    pool.dispose()
+
+
+@pytest.mark.parametrize("creator", [Unsure, AsyncAnswer, Moody])
+def test_connections_that_do_not_say_are_taken_for_open(creator: Any) -> None:
+    pool = sync.QueuePool(creator, pool_size=1)
+    with pool.connect() as first:
+        pass
+    for _ in range(2):
+        with pool.connect() as connection:
+            assert connection is first
+            connection.moody = True
     pool.dispose()

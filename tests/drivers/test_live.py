@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import threading
 import time
@@ -9,12 +11,16 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import psycopg
+import psycopg2
 import pytest
+from psycopg.errors import QueryCanceled
 
 import anypool
 
-from .conftest import Live
-from .servers import PATIENCE, MariaDB
+from .conftest import DRIVERS, Live
+from .proxy import Proxy
+from .servers import PATIENCE, MariaDB, Postgres, Server
 
 
 class Setting:
@@ -275,6 +281,38 @@ async def test_full_reset_keeps_what_the_listener_set(mode: Live) -> None:
             assert await mode.execute(pool, connection, "SELECT 1") == 1
 
 
+async def test_full_reset_says_once_more_what_the_driver_said(mode: Live) -> None:
+    """Whatever its connect function was told."""
+    if not isinstance(mode.server, MariaDB):
+        pytest.skip("PostgreSQL's sessions keep what they began with")
+    settings = "?sql_mode=ANSI&init_command=SET%20@mine=4711&autocommit=none"
+    pool = mode.pool(settings, pool_size=1, max_overflow=0, reset_on_return="full")
+    for _ in range(2):
+        async with mode.block(pool.connect()) as connection:
+            assert "ANSI" in await mode.execute(pool, connection, "SELECT @@sql_mode")
+            assert await mode.execute(pool, connection, "SELECT @mine") == 4711
+            await mode.execute(pool, connection, "SET sql_mode = '', @mine = 1")
+    assert mode.proxy.connects == 1
+
+
+async def test_full_reset_without_a_database(mode: Live) -> None:
+    """Once one has been chosen, there is no way back to none."""
+    if not isinstance(mode.server, MariaDB):
+        pytest.skip("in PostgreSQL there is always one")
+    dsn = mode.server.dsn(mode.driver, mode.proxy.port).rpartition("/")[0]
+    pool = mode.pools.create_pool(dsn, pool_size=1, max_overflow=0, reset_on_return="full")
+    mode.made.append(pool)
+    for connects, statement in (
+        (1, "SELECT 1"),
+        (1, "USE information_schema"),
+        (2, "DO 1"),
+    ):
+        async with mode.block(pool.connect()) as connection:
+            assert await mode.execute(pool, connection, "SELECT DATABASE()") is None
+            assert mode.proxy.connects == connects
+            await mode.execute(pool, connection, statement)
+
+
 async def test_repeated_statements_after_full_reset(mode: Live) -> None:
     """A driver's own cache of prepared statements must not outlive them."""
     pool = mode.pool(pool_size=1, max_overflow=0)
@@ -293,8 +331,9 @@ async def test_repeated_statements_after_full_reset(mode: Live) -> None:
     assert mode.proxy.connects == 2
 
 
-async def test_ping(mode: Live) -> None:
-    pool = mode.pool(pool_size=1, max_overflow=0)
+@pytest.mark.parametrize("autocommit", [False, True], ids=["", "autocommit"])
+async def test_ping(mode: Live, autocommit: bool) -> None:
+    pool = mode.pool(*mode.autocommit(autocommit), pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()) as connection:
         driver = pool._pool._driver if mode.blocking else pool._driver
         before = driver.needs_reset(connection)
@@ -331,6 +370,126 @@ async def test_terminated(mode: Live) -> None:
         assert driver.needs_reset(connection)
         assert driver.terminate(connection), "once more does no harm"
     await _works(mode, pool)
+
+
+async def test_interrupt(mode: Live) -> None:
+    """A statement that runs is stopped; nothing is done where none does."""
+    if mode.driver != "psycopg":
+        pytest.skip("the others can't, or do it by themselves")
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()) as connection:
+        session = await mode.session(pool, connection)
+        driver = pool._pool._driver if mode.blocking else pool._driver
+        start = time.monotonic()
+
+        async def sleep() -> None:
+            with pytest.raises(QueryCanceled):
+                await mode.execute(pool, connection, mode.server.sleep)
+
+        async with mode.group() as begin:
+            begin(sleep)
+            await mode.until(lambda: mode.server.ask(mode.server.is_asleep(session)))
+            await mode.go(driver.interrupt(connection))
+        assert time.monotonic() - start < PATIENCE
+        await mode.go(driver.interrupt(connection))
+        await mode.go(pool.call(connection.rollback))
+        assert await mode.session(pool, connection) == session
+
+
+@pytest.mark.parametrize("how", ["psycopg", "psycopg with an old libpq", "psycopg2"])
+def test_cancelled_call_in_a_thread(
+    how: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement is stopped if the driver can do so; or else the connection goes."""
+    connect: Any = psycopg2.connect if how == "psycopg2" else psycopg.connect
+    if how == "psycopg with an old libpq":
+        monkeypatch.setattr(psycopg.capabilities, "has_cancel_safe", lambda: False)
+    url = postgres.url
+    parts = {"host": postgres.host, "port": postgres.port, "dbname": url.database}
+    parts |= {"user": url.user, "password": url.password}
+
+    def execute(connection: Any, statement: str) -> Any:
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
+
+    async def main() -> None:
+        pool = anypool.QueuePool(lambda: connect(**parts), pool_size=1, max_overflow=0)
+        async with pool.connect() as first:
+            session = await pool.call(execute, first, Postgres.my_session)
+
+        async def sleep() -> None:
+            async with pool.connect() as connection:
+                await pool.call(execute, connection, postgres.sleep)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sleep)
+            with anyio.fail_after(PATIENCE):
+                while not postgres.ask(postgres.is_asleep(session)):
+                    await anyio.sleep(0.005)
+            start = time.monotonic()
+            tasks.cancel_scope.cancel()
+        async with pool.connect() as connection:
+            assert await pool.call(execute, connection, "SELECT 1") == 1
+            assert (connection is first) == (how == "psycopg")
+        assert time.monotonic() - start < PATIENCE
+        await pool.dispose()
+        if how != "psycopg":
+            postgres.kill(session)  # its connection is closed, but it goes on
+
+    anyio.run(main)
+
+
+async def test_pipeline_that_is_not_ended(mode: Live) -> None:
+    """What is still to come through it is not known."""
+    if mode.driver != "psycopg":
+        pytest.skip("psycopg's pipelines")
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    pipelines: list[Any] = []
+    async with mode.block(pool.connect()) as first:
+        pipelines.append(first.pipeline())
+        enter = "__enter__" if mode.blocking else "__aenter__"
+        await mode.go(getattr(pipelines[0], enter)())
+    async with mode.block(pool.connect()) as connection:
+        assert connection is not first
+        assert first.closed
+    await _works(mode, pool)
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "aiomysql", "asyncmy"])
+@pytest.mark.filterwarnings(
+    # Of asyncio's transports, and of aiomysql's connection, whose finalizer needs its loop.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+def test_loop_that_was_closed_without_a_word(
+    driver: str, request: pytest.FixtureRequest
+) -> None:
+    """Its connections can't be closed any more, but their sockets are shut down."""
+    server: Server = request.getfixturevalue(DRIVERS[driver])
+    mode = Live(driver, False, server, Proxy(server.host, server.port))
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    kept: list[Any] = []
+
+    async def use() -> None:
+        async with pool.connect() as connection:
+            kept.append(connection)
+            await _works(mode, pool)
+
+    async def use_again() -> None:
+        await use()
+        await pool.dispose()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(use())
+    loop.close()
+    assert mode.proxy.open == 1
+    asyncio.run(use_again())
+    asyncio.run(mode.until(lambda: not mode.proxy.open))
+    assert mode.proxy.connects == 2
+    mode.proxy.close()
+    kept.clear()
+    gc.collect()
 
 
 async def test_server_gone_and_back(mode: Live) -> None:
