@@ -104,14 +104,11 @@ async def interrupt_until_done(
 
 def stop(connection: aiosqlite.Connection) -> None:
     """Have the connection's thread close it and end, without waiting for that."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        # stop() asks asyncio for an event loop, which the main thread may then be given:
-        # a new one that nobody would ever close. A thread of its own is given none.
-        threading.Thread(target=connection.stop, daemon=True).start()
-    else:
-        connection.stop()
+    # stop() asks asyncio for an event loop, to tell it when all is done. The one that runs
+    # may be closed by then, of which the connection's thread would complain; where none
+    # runs, the main thread may be given a new one that nobody would ever close. A thread of
+    # its own is given none.
+    threading.Thread(target=connection.stop, daemon=True).start()
 
 
 def make_daemon(connecting: Any) -> None:

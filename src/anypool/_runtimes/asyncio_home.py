@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from threading import get_ident
+from traceback import clear_frames
 from typing import Any, TypeAlias
 from weakref import ref
 
@@ -132,10 +133,21 @@ class AsyncioHome:
             return False
         task = self._loop.create_task(work)
         self._tasks[task] = vital
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(self._ended)
         if done is not None:
             task.add_done_callback(lambda _: done())
         return True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if task.cancelled():
+            # If that was before its first step, the error has its arguments (from Python
+            # 3.12 on), in a cycle. A slot that is lost must not have to wait for the
+            # garbage collector, least of all at the end of the program.
+            try:
+                task.result()
+            except asyncio.CancelledError as error:
+                clear_frames(error.__traceback__)
 
     async def settle(self, timeout: float) -> None:
         for task, vital in list(self._tasks.items()):
