@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -162,6 +163,56 @@ def test_opened_pool_in_two_runs(backend: str) -> None:
         assert_monotonic(before, after)
     assert seen[-1].checkouts == 3
     assert sum(seen[-1].closed.values()) == seen[-1].opened == 6
+    world.assert_sound()
+
+
+@pytest.mark.parametrize("end", ["asyncio", "trio", "without a word"])
+def test_opened_pool_is_resumed_between_two_runs(end: str) -> None:
+    """Where no loop runs, nothing can be begun: the next one does."""
+    world = World(coroutine=True)
+    pool = anypool.QueuePool(world.connect, pool_size=1, max_overflow=0, min_size=1)
+
+    async def main() -> None:
+        await pool.open()
+        await pool.wait(PATIENCE)
+        async with pool.connect(timeout=PATIENCE):
+            assert pool.checkedout() == 1
+
+    if end == "without a word":
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+    else:
+        anyio.run(main, backend=end)
+        assert (pool.checkedin(), pool.overflow()) == (0, -1)
+    pool.suspend()
+    pool.resume()
+    if end != "without a word":
+        assert (pool.checkedin(), pool.overflow()) == (0, -1)
+    anyio.run(main, backend="asyncio" if end == "without a word" else end)
+    assert not world.open
+    world.assert_sound()
+
+
+@pytest.mark.parametrize("coroutine", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_loop_that_ends_in_the_middle_of_a_renewal(backend: str, coroutine: bool) -> None:
+    """What is cancelled then is closed, and not replaced, again and again."""
+    world = World(coroutine=coroutine)
+    pool = anypool.QueuePool(world.connect, min_size=2)
+
+    async def main() -> None:
+        await pool.open()
+        await pool.wait(PATIENCE)
+        await pool.drain()
+        await anyio.lowlevel.checkpoint()
+
+    begin = time.monotonic()
+    anyio.run(main, backend=backend)
+    assert time.monotonic() - begin < 2
+    assert world.count("connect") <= 4
+    assert not world.open
+    assert (pool.checkedin(), pool.overflow()) == (0, -5)
     world.assert_sound()
 
 

@@ -261,6 +261,7 @@ class Pool(Life[ConnT]):
 
     async def _on_loop_end(self) -> None:
         self._stop_looking_after()
+        self._runtime.settled = False  # what is cancelled now is not to be replaced
         # What was begun beside the callers comes first: it may hold connections.
         await self._runtime.settle(END_TIMEOUT)
         records = [record for record in self._records() if record.connection is not None]

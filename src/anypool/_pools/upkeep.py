@@ -47,6 +47,7 @@ class Upkeep(Turns[ConnT]):
     __slots__ = (
         "_backoff",
         "_care",
+        "_ebbing",
         "_fail_fast",
         "_keepalive",
         "_max_idle",
@@ -68,6 +69,8 @@ class Upkeep(Turns[ConnT]):
         self._watchers: list[Any] = []
         # Whether a blocking pool's creator turned out to be one for an event loop.
         self._misplaced = False
+        # Whether what is given up just now is not to be replaced at once.
+        self._ebbing = False
 
     async def open(self) -> None:
         """Begin to look after the pool; the same as entering ``async with pool``.
@@ -207,9 +210,12 @@ class Upkeep(Turns[ConnT]):
 
     def _grow(self) -> None:
         """Begin as many connects as are of use now."""
-        # Where the loop is ending, each would be cut short, and replaced by another.
-        ending = self._care is not None and self._care.ended
-        if self._opened and not self._suspended and not ending:
+        if (
+            self._opened
+            and not self._suspended
+            and not self._ebbing
+            and self._runtime.settled
+        ):
             self._begin_connects(max(self._min_size - self._total, self._wanted()))
 
     def _wanted(self) -> int:
@@ -270,7 +276,7 @@ class Upkeep(Turns[ConnT]):
         except Exception as error:
             failure = error
         except BaseException:
-            self._drop(record)
+            self._drop_cancelled(record)
             raise
         cut_short = record.connection is not None and record._ending
         if cut_short:
@@ -435,7 +441,7 @@ class Upkeep(Turns[ConnT]):
             reason = "recycle" if reason == "overflow" else reason
             await self._runtime.within(CLOSE_TIMEOUT, self._close(record, reason))
         except BaseException:
-            self._drop(record)
+            self._drop_cancelled(record)
             raise
         await self._connect_beside(record)
 
@@ -444,10 +450,35 @@ class Upkeep(Turns[ConnT]):
             await self._keep_if_alive(record)
         except BaseException:
             if not self._is_left(record):
-                self._drop(record)
+                self._drop_cancelled(record)
             raise
         if not self._is_left(record):
             self._put_back(record)
+
+    def _drop_cancelled(self, record: ConnectionRecord[ConnT]) -> None:
+        """Drop a slot that something was done to in the background.
+
+        Who cancels that, cancels all there is, since the event loop is about to end. If it
+        goes on, the next look at the pool sees to another connection.
+        """
+        self._ebbing = True
+        try:
+            self._drop(record)
+        finally:
+            self._ebbing = False
+        self._kick()
+
+    async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
+        if record._serial:
+            await super()._checkin_dropped(record)
+            return
+        # It stands in for one that was lost with what was done to it: the same.
+        self._ebbing = True
+        try:
+            await super()._checkin_dropped(record)
+        finally:
+            self._ebbing = False
+        self._kick()
 
     def _next_look(self, now: float) -> float:
         delay = math.inf

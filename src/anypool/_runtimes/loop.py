@@ -96,6 +96,7 @@ class AnyioRuntime:
         self._on_settle = on_settle
         self._limiter: anyio.CapacityLimiter | None = None
         self.token: anyio.lowlevel.EventLoopToken | None = None
+        self.settled = False
 
     def caller(self) -> Caller:
         return self._settle_in() if self._home is None else self._home.caller()
@@ -124,6 +125,7 @@ class AnyioRuntime:
         self.now = self._home.now
         self._limiter = anyio.CapacityLimiter(math.inf)
         self.token = anyio.lowlevel.current_token()
+        self.settled = True
         return self._home.caller()
 
     def try_settle_in(self) -> None:
@@ -136,6 +138,7 @@ class AnyioRuntime:
 
     def depart(self) -> None:
         """The home has ended: settle anew at the next use."""
+        self.settled = False
         if self._home is not None:
             self._home.leave()
             self._home = None
@@ -144,6 +147,7 @@ class AnyioRuntime:
     def after_fork(self) -> None:
         # The parent's loop may look alive here, but it runs no more.
         self._home = None
+        self.settled = False
         self._on_settle(self.caller)
 
     def gate(self) -> Gate:

@@ -18,10 +18,12 @@ class Runtime(Protocol):
     Attributes:
         lock: Guards the pool's decisions, never any I/O. In an event loop a no-op.
         blocking: Whether awaiting blocks the thread.
+        settled: Whether there is a place to begin work in that isn't about to end.
     """
 
     lock: AbstractContextManager[Any]
     blocking: bool
+    settled: bool
 
     def caller(self) -> Caller:
         """Return the identity of the current task or thread.

@@ -51,6 +51,7 @@ class ThreadRuntime:
     """
 
     blocking = True
+    settled = True
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -25,11 +25,13 @@ class TrioHome:
         self.thread = get_ident()
         self._elsewhere = elsewhere
         self._left = trio.Event()
-        self._ended = trio.Event()
+        self._ending, self._ended = trio.Event(), trio.Event()
         self._works: set[_Work] = set()
         self.now = trio.lowlevel.current_clock().current_time
         # System tasks are cancelled when the main task has ended.
-        trio.lowlevel.spawn_system_task(_end_of_run, self._left, self._ended, on_end)
+        trio.lowlevel.spawn_system_task(
+            _end_of_run, self._left, self._ending, self._ended, on_end
+        )
 
     def caller(self) -> Caller:
         if not self.elsewhere():
@@ -67,7 +69,7 @@ class TrioHome:
     ) -> bool:
         if not self.alive():
             return False
-        new = _Work(work, done, vital)
+        new = _Work(work, done, vital, self._ending.is_set())
         self._works.add(new)
         trio.lowlevel.spawn_system_task(new.run, self._works)
         return True
@@ -91,11 +93,15 @@ class TrioHome:
 
 
 async def _end_of_run(
-    left: trio.Event, ended: trio.Event, on_end: Callable[[], Coroutine[Any, Any, None]]
+    left: trio.Event,
+    ending: trio.Event,
+    ended: trio.Event,
+    on_end: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     try:
         await left.wait()
     except trio.Cancelled:
+        ending.set()
         with trio.CancelScope(shield=True):
             await on_end()
         raise
@@ -104,16 +110,21 @@ async def _end_of_run(
 
 
 class _Work:
-    """What runs beside the callers, and whether it has to be run to its end."""
+    """What runs beside the callers, and whether it has to be run to its end.
+
+    When the run ends, it is cancelled, with all system tasks; not so what is begun then,
+    such as the close of a connection whose return was cancelled.
+    """
 
     def __init__(
         self,
         work: Coroutine[Any, Any, None],
         done: Callable[[], object] | None,
         vital: bool,
+        at_the_end: bool,
     ) -> None:
         self.vital = vital
-        self.scope = trio.CancelScope()
+        self.scope = trio.CancelScope(shield=at_the_end)
         self.ended = trio.Event()
         self._work = work
         self._done = done
