@@ -8,11 +8,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import anyio.from_thread
 import pytest
 
 import anypool
 
-from .support.holds import Holds
+from .support.holds import Holds, interruptible
 from .support.modes import Mode
 
 
@@ -274,6 +275,64 @@ async def test_cursor_that_can_not_be_opened(mode: Mode) -> None:
     assert not lease.is_valid
     assert not mode.world.open
     assert pool.checkedout() == 0
+
+
+async def test_cursor_that_can_not_be_opened_as_the_lease_was_closed(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode.name == "portal":
+        pytest.skip("a blocking close in the loop's own thread would wait for itself")
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+
+    def close(_: Any) -> None:
+        if mode.blocking:
+            lease.close()
+        else:
+            anyio.from_thread.run(lease.close)
+        raise OSError("gone")
+
+    async def close_async(_: Any) -> None:
+        await lease.close()
+        raise OSError("gone")
+
+    cursor = close_async if mode.world.coroutine else close
+    monkeypatch.setattr(type(lease.connection), "cursor", cursor)
+    with pytest.raises(OSError, match="gone"):
+        await mode.go(lease.cursor())
+    assert mode.world.open == [1], "it was returned before that"
+    assert pool.checkedout() == 0
+
+
+async def test_lease_that_is_closed_in_its_block(mode: Mode) -> None:
+    """More often than it was checked out, even."""
+    pool = mode.pool()
+    async with mode.block(pool.connect()):
+        lease = await mode.go(pool.connect())
+        for _ in range(3):
+            await mode.go(lease.close())
+        assert pool.checkedout() == 0
+        other = await mode.go(pool.connect())
+    assert other.is_valid
+    await mode.go(other.close())
+
+
+async def test_driver_whose_reset_waits_for_nothing(mode: Mode) -> None:
+    """It may be a plain method, whatever else the driver has to wait for."""
+    reset: list[int] = []
+    base = type(interruptible(mode))
+
+    class Driver(base):  # type: ignore[misc, valid-type]  # which depends on the mode
+        def reset(self, connection: Any, mode: Any) -> None:
+            reset.append(connection.number)
+
+    pool = mode.pool(driver=Driver())
+    async with mode.block(pool.connect()):
+        pass
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.close())
+    assert reset == [1, 1]
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
 
 
 class Gone(ConnectionError):

@@ -29,7 +29,7 @@ from anypool._demo.cli import app
 from anypool._demo.demo import Demo
 from anypool._demo.display import ProgressDisplay, print_report
 from anypool._demo.fate import MISHAP_EVERY, TASK_MISHAPS, THREAD_MISHAPS, Fate, fates
-from anypool._demo.load import Pulse, Watch
+from anypool._demo.load import Load, Pulse, Watch
 from anypool._demo.pools import Pools
 from anypool._demo.report import Report, percentile
 from anypool._demo.task_teller import TaskTeller
@@ -143,6 +143,18 @@ def test_without_the_extra_one_line_says_what_to_install(missing: str) -> None:
     assert "pip install 'anypool[cli]'" in done.stderr
 
 
+def test_what_else_is_missing_is_no_matter_of_the_extra() -> None:
+    """That is an error like any other."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "anypool._demo.fate"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ModuleNotFoundError: No module named 'anypool._demo.fate'" in done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a console of its own gets no Ctrl-C")
 def test_interrupt_ends_it_cleanly(tmp_path: Path) -> None:
     """Ctrl-C in the midst of it costs no money and prints no traceback."""
@@ -218,6 +230,42 @@ def test_no_mishap_of_a_thread_costs_money_or_a_connection(tmp_path: Path) -> No
         assert pools.checkedout() == 0
         assert bank.total() == TOTAL
         pools.threads.dispose()
+
+
+def test_lease_of_a_thread_whose_transfer_can_not_begin_is_returned(tmp_path: Path) -> None:
+    """An error there holds the frame that has the lease."""
+    with Bank(tmp_path / "bank.db") as bank:
+        pools = Pools.of_size(1, bank.path)
+        with pools.threads.connect() as connection:
+            connection.execute("DROP TABLE anypool_demo_account")
+        teller = ThreadTeller(0, bank, pools.threads)
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            teller._serve(bank.draw_transfer(), Fate.DROPPED)
+        assert pools.checkedout() == 0
+        pools.threads.dispose()
+
+
+async def settle_with_one_out(path: Path) -> int:
+    """Have a load wait for a lease that is still out when it has ended."""
+    with Bank(path) as bank:
+        load = Load(bank, Pools.of_size(1, path), 0, 1)
+        lease = load.pools.threads.connect()
+        looks = iter([1, 1])
+
+        def checkedout(self: Pools) -> int:
+            if not next(looks, 0):
+                lease.close()
+            return original(self)
+
+        original = Pools.checkedout
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Pools, "checkedout", checkedout)
+            return await load.settle()
+
+
+def test_dropped_leases_are_given_time_to_come_back(tmp_path: Path) -> None:
+    """A load looks more than once whether all connections are back."""
+    assert anyio.run(settle_with_one_out, tmp_path / "bank.db") == 0
 
 
 async def cancel_while_dropping(path: Path) -> int:

@@ -1,4 +1,5 @@
-"""KeyboardInterrupt at every line of the pool's own code, in blocking pools.
+"""KeyboardInterrupt at every line of the pool's own code, in blocking pools; and in every
+call that it makes.
 
 Wherever it strikes, afterwards nothing is out, all of the capacity can be had, each
 connection is either in the pool or closed, none twice, and nothing hangs. Two places are
@@ -23,6 +24,7 @@ import pytest
 import anypool
 from anypool import sync
 
+from .support.calls import AtCall
 from .support.fakes import World
 from .support.invariants import running
 from .support.modes import PATIENCE
@@ -43,7 +45,7 @@ class Stage:
         self.capacity = 1
         if kind == "QueuePool":
             self.capacity = options["pool_size"] + options["max_overflow"]
-        self.at: AtLine | None = None
+        self.at: AtLine | AtCall | None = None
         self.closed_at = -100
         self.world.on["close"] = self._note_close
 
@@ -419,26 +421,34 @@ def _quick_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
+@pytest.mark.parametrize("at", [AtLine, AtCall])
 @pytest.mark.parametrize(("kind", "scenario"), CASES)
-def test_interrupt_at_every_line(kind: str, scenario: Scenario) -> None:
-    """Nothing is lost, whichever line is the last that runs."""
+def test_interrupt_at_every_line(
+    kind: str, scenario: Scenario, at: type[AtLine | AtCall]
+) -> None:
+    """Nothing is lost, whichever line is the last that runs, or call that is made."""
     found: list[str] = []
     number = 0
     with _quick_collector():
         while True:
             number += 1
-            where = _Strike(kind, scenario, number, found).go()
+            where = _Strike(kind, scenario, number, at, found).go()
             if where is None:
                 break
-    assert number > 10
+    assert number > (10 if at is AtLine else 2)
     assert not found, "\n".join(found)
 
 
 class _Strike:
-    """One run of a scenario, interrupted at one line."""
+    """One run of a scenario, interrupted at one line, or in one call."""
 
     def __init__(
-        self, kind: str, scenario: Scenario, number: int, found: list[str]
+        self,
+        kind: str,
+        scenario: Scenario,
+        number: int,
+        at: type[AtLine | AtCall],
+        found: list[str],
     ) -> None:
         options: dict[str, Any] = {}
         if kind == "QueuePool":
@@ -447,6 +457,7 @@ class _Strike:
         self._stage = Stage(kind, options)
         self._scenario = scenario
         self._number = number
+        self._at = at
         self._found = found
         self._where: str | None = None
         self._enters = False
@@ -485,7 +496,7 @@ class _Strike:
             )
             raise KeyboardInterrupt
 
-        with AtLine(self._number, interrupt) as at:
+        with self._point(interrupt) as at:
             self._stage.at = at
             try:
                 next(steps, None)
@@ -493,3 +504,9 @@ class _Strike:
                 pass
             finally:
                 self._where = at.where
+
+    def _point(self, interrupt: Callable[[], None]) -> AtLine | AtCall:
+        if self._at is AtLine:
+            return AtLine(self._number, interrupt)
+        runtime = self._stage.pool.async_pool._runtime
+        return AtCall(runtime, self._stage.world, self._number, interrupt)

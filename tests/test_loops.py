@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 import anypool
 from anypool import sync
 from anypool._runtimes.loop import AnyioRuntime
+from anypool._sync.bridge import LoopThread, _serve
 
 from .support.fakes import World
 
@@ -142,7 +146,8 @@ def test_lease_of_a_dead_loop_is_harmless(world: World) -> None:
     world.assert_sound()
 
 
-def test_second_live_loop_is_refused(world: World) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_second_live_loop_is_refused(backend: str, world: World) -> None:
     pool = anypool.QueuePool(world.connect)
 
     async def use() -> None:
@@ -152,10 +157,14 @@ def test_second_live_loop_is_refused(world: World) -> None:
     async def main() -> None:
         await use()
         with pytest.raises(anypool.InvalidRequestError, match="another event loop"):
-            await anyio.to_thread.run_sync(in_thread, lambda: asyncio.run(use()))
+            await anyio.to_thread.run_sync(
+                in_thread, lambda: anyio.run(use, backend=backend)
+            )
+        with pytest.raises(anypool.InvalidRequestError, match="another event loop"):
+            await anyio.to_thread.run_sync(in_thread, lambda: use().send(None))
         await use()
 
-    asyncio.run(main())
+    anyio.run(main, backend=backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -324,6 +333,105 @@ def test_other_runtime_errors_of_a_creator_are_its_own() -> None:
     with pytest.raises(RuntimeError, match="can't start new thread"):
         pool.connect()
     assert loop_threads() <= before
+
+
+def test_facade_over_a_pool_without_a_loop_is_not_opened(world: World) -> None:
+    """Nor is it closed for that."""
+    pool = anypool.QueuePool(world.connect)
+    with pytest.raises(anypool.InvalidRequestError, match="no running event loop"):
+        sync.over(pool).open()
+
+    async def main() -> None:
+        async with pool, pool.connect():
+            pass
+
+    asyncio.run(main())
+
+
+def test_facade_is_interrupted_while_its_loop_works() -> None:
+    """Ctrl-C cancels in the loop what the main thread has waited for."""
+    main_thread = threading.get_ident()
+    ended: list[BaseException] = []
+
+    async def create() -> Any:
+        try:
+            while "result" not in _functions(main_thread):
+                await asyncio.sleep(0.001)
+            signal.pthread_kill(main_thread, signal.SIGINT)
+            await asyncio.sleep(60)
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    pool: sync.QueuePool[Any] = sync.QueuePool(create, pool_size=1, max_overflow=0)
+    with pytest.raises(KeyboardInterrupt):
+        pool.connect()
+    pool.close()
+    assert [type(error) for error in ended] == [asyncio.CancelledError]
+    assert pool.checkedout() == 0
+
+
+def _functions(thread: Any) -> list[str]:
+    """Return the names of the functions that a thread is in."""
+    frame = sys._current_frames().get(thread)
+    names = []
+    while frame is not None:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names
+
+
+def test_loop_thread_that_has_ended_by_itself() -> None:
+    bridge = LoopThread()
+    portal = bridge._portal
+    assert portal is not None
+    portal.call(portal.stop)
+    bridge.thread.join(10)
+    assert not bridge.thread.is_alive()
+    bridge.stop()
+    assert bridge.has_ended()
+
+
+def test_loop_thread_whose_start_was_interrupted() -> None:
+    """Nobody is there who could ever stop it."""
+    bridge = LoopThread()
+    gone = weakref.ref(bridge)
+    del bridge
+    gc.collect()
+    ready = threading.Event()
+    in_thread(lambda: anyio.run(_serve, gone, ready))
+    assert not ready.is_set()
+
+
+def test_another_thread_moves_the_facade_to_its_loop_a_moment_before(world: World) -> None:
+    class Connecting:
+        """As what most async drivers return: no coroutine."""
+
+        def __await__(self) -> Any:
+            return world.connect().__await__()
+
+    pool = sync.QueuePool(Connecting, pool_size=1)
+    numbers: list[int] = []
+
+    def use() -> None:
+        with pool.connect() as connection:
+            numbers.append(connection.number)
+
+    class Lock:
+        """Is had by another thread first."""
+
+        def __enter__(self) -> None:
+            pool._switching = lock
+            in_thread(use)
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    lock, pool._switching = pool._switching, Lock()  # type: ignore[assignment]
+    use()
+    assert numbers == [1, 1]
+    pool.close()
 
 
 def test_facade_over_a_pool_is_not_recreated(world: World) -> None:

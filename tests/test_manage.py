@@ -15,6 +15,7 @@ def make_module(mode: Mode) -> Any:
     """A driver module, with a connect() that notes its arguments."""
     module = ModuleType("driver")
     module.paramstyle = "qmark"  # type: ignore[attr-defined]  # a made-up module
+    module.__path__ = []
     module.calls = []  # type: ignore[attr-defined]  # a made-up module
 
     def connect(*args: Any, **kwargs: Any) -> Any:
@@ -72,6 +73,29 @@ async def test_poolclass(mode: Mode) -> None:
     assert mode.world.open == []
     with pytest.raises(AttributeError):
         manager.nonsense
+    with pytest.raises(AttributeError):
+        manager.__path__  # the module's own affair
+    await mode.go(manager.dispose("never connected to"))
+    await mode.go(mode.pools.clear_managers())
+
+
+async def test_another_thread_makes_the_pool_a_moment_before(mode: Mode) -> None:
+    manager = mode.pools.manage(make_module(mode))
+    made: list[Any] = []
+
+    class Lock:
+        """Is had by another thread first."""
+
+        def __enter__(self) -> None:
+            manager._pools._lock = lock
+            made.append(manager.get_pool("same"))
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    lock, manager._pools._lock = manager._pools._lock, Lock()
+    assert manager.get_pool("same") is made[0]
     await mode.go(mode.pools.clear_managers())
 
 

@@ -40,7 +40,7 @@ class AtLine:
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
         code = frame.f_code
         if event == "call":
-            if not code.co_filename.startswith(_SOURCE) or _in_finalizer(frame):
+            if not code.co_filename.startswith(_SOURCE) or in_finalizer(frame):
                 return None
         elif event == "line":
             self.count += 1
@@ -51,7 +51,8 @@ class AtLine:
         return self._trace
 
 
-def _in_finalizer(frame: FrameType) -> bool:
+def in_finalizer(frame: FrameType) -> bool:
+    """Tell whether a frame is a finalizer's, or of what one calls."""
     above: FrameType | None = frame
     while above is not None:
         if above.f_code.co_name in _FINALIZERS:

@@ -43,7 +43,7 @@ def end_transaction(connection: sqlite3.Connection, mode: str) -> None:
     # explicit BEGIN is the user's own: it takes an explicit statement to end it.
     if getattr(connection, "autocommit", None) is not True:
         getattr(connection, mode)()
-    elif connection.in_transaction:  # pragma: no cover  # Python 3.12
+    elif connection.in_transaction:
         connection.execute(mode)
 
 

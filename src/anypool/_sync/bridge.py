@@ -111,8 +111,9 @@ async def _outcome(
 async def _serve(weak_bridge: weakref.ref[LoopThread], ready: threading.Event) -> None:
     async with BlockingPortal() as portal:
         bridge = weak_bridge()
-        if bridge is not None:
-            bridge._portal = portal
+        if bridge is None:
+            return  # an interrupt came between, and nobody could ever stop it
+        bridge._portal = portal
         del bridge
         ready.set()
         await portal.sleep_until_stopped()

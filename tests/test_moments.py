@@ -1,0 +1,433 @@
+"""What happens in one certain moment, between two steps of the pool's own code.
+
+Other harnesses find these by trying all of them. Here each is brought about on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import threading
+import weakref
+from collections import deque
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import anypool
+from anypool import sync
+from anypool._runtimes.thread import ThreadRuntime
+
+from .support.fakes import World
+from .support.holds import Holds, waiting
+from .support.modes import PATIENCE, Mode, Threads
+
+
+@pytest.fixture
+def world() -> World:
+    return World(coroutine=False)
+
+
+class Contested(deque[Any]):
+    """A queue from which another thread takes something just before this one does.
+
+    Attributes:
+        armed: whether it does so next time.
+        taken: what it has taken.
+    """
+
+    def __init__(self, items: deque[Any]) -> None:
+        super().__init__(items)
+        self.armed = False
+        self.taken: list[Any] = []
+
+    def popleft(self) -> Any:
+        self._lose()
+        return super().popleft()
+
+    def remove(self, value: Any) -> None:
+        self._lose()
+        super().remove(value)
+
+    def _lose(self) -> None:
+        if self.armed:
+            self.armed = False
+            self.taken.append(super().popleft())
+
+
+def contest(pool: Any) -> Contested:
+    """Have another thread take idle slots of a pool's."""
+    books = pool.async_pool
+    idle = Contested(books._idle)
+    books._idle, books._put_idle = idle, idle.append
+    return idle
+
+
+def give_back(pool: Any, idle: Contested) -> None:
+    """Return what the other thread has taken, as the uncontended path does."""
+    pool.async_pool._put_idle(idle.taken.pop())
+    pool.async_pool._tidy()
+
+
+def test_idle_slot_is_taken_before_a_waiter_gets_it(world: World) -> None:
+    pool = sync.QueuePool(world.connect, pool_size=1, max_overflow=0)
+    pool.connect().close()
+    idle = contest(pool)
+    pool.suspend()
+    served = threading.Event()
+
+    async def wait() -> None:
+        with pool.connect(timeout=PATIENCE):
+            served.set()
+
+    threads = Threads()
+    threads.start(wait)
+    while not waiting(pool):
+        served.wait(0.001)
+    idle.armed = True
+    pool.resume()
+    assert (waiting(pool), len(idle.taken)) == (1, 1)
+    give_back(pool, idle)
+    threads.join()
+    assert served.is_set()
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+
+
+def test_idle_slot_is_taken_before_it_is_looked_after(world: World) -> None:
+    pool = sync.QueuePool(world.connect, pool_size=1, max_idle=1)
+    pool.connect().close()
+    idle = contest(pool)
+    idle.armed = True
+    books = pool.async_pool
+    assert books._decide(books._take_due, math.inf) == []
+    give_back(pool, idle)
+    assert world.open == [1]
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+
+
+def test_dropped_slot_is_taken_before_it_is_collected(world: World) -> None:
+    pool = sync.QueuePool(world.connect, pool_size=1)
+    books = pool.async_pool
+    dropped = books._dropped = Contested(books._dropped)
+    dropped.armed = True
+    with pytest.warns(ResourceWarning, match="dropped"):
+        pool.connect()
+        gc.collect()
+    assert (pool.checkedout(), len(dropped.taken)) == (1, 1)
+    dropped.append(dropped.taken.pop())
+    books._collect_dropped()
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+
+
+def test_slot_comes_back_before_its_waiter_is_in_the_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The uncontended return takes no lock, and nobody is there yet whom it could see."""
+    pool = sync.QueuePool(world.connect, pool_size=1, max_overflow=0)
+    lease = pool.unique_connection()
+    runtime = pool.async_pool._runtime
+    make = runtime.gate
+
+    def gate() -> Any:
+        lease.close()
+        return make()
+
+    monkeypatch.setattr(runtime, "gate", gate)
+    with pool.connect(timeout=PATIENCE) as connection:
+        assert connection.number == 1
+    assert (pool.checkedin(), pool.checkedout(), waiting(pool)) == (1, 0, 0)
+
+
+class Told:
+    """The gate of a waiter that is told, by somebody who is interrupted right then."""
+
+    def __init__(self, gate: Any) -> None:
+        self._gate = gate
+        self.acquire = gate.acquire
+        self.told = 0
+
+    def release(self) -> None:
+        self.told += 1
+        if self.told == 1:
+            self._gate.release()
+            raise KeyboardInterrupt
+        raise RuntimeError("release unlocked lock")
+
+
+def test_waiter_is_told_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = sync.QueuePool(world.connect, pool_size=1, max_overflow=0)
+    runtime = pool.async_pool._runtime
+    gate = Told(runtime.gate())
+    monkeypatch.setattr(runtime, "gate", lambda: gate)
+    lease = pool.unique_connection()
+    numbers: list[int] = []
+
+    async def wait() -> None:
+        with pool.connect(timeout=PATIENCE) as connection:
+            numbers.append(connection.number)
+
+    threads = Threads()
+    threads.start(wait)
+    while not waiting(pool):
+        threading.Event().wait(0.001)
+    with pytest.raises(KeyboardInterrupt):
+        lease.close()
+    threads.join()
+    assert (numbers, gate.told) == ([1], 2)
+    assert (pool.checkedin(), pool.checkedout(), waiting(pool)) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["closed", "half closed", "detached"])
+def test_terminating_is_interrupted(how: str, world: World) -> None:
+    """Of what an interrupt has left, an interrupt leaves no more: the slot is free."""
+    pool = sync.QueuePool(world.connect, pool_size=1, max_overflow=0)
+    lease = pool.connect()
+    connection = lease.connection
+    world.fail["rollback"] = world.fail["close"] = KeyboardInterrupt()
+    if how != "closed":
+        strikes = iter([True, True])
+
+        def close() -> None:
+            if next(strikes, False):
+                raise KeyboardInterrupt
+            connection.closed = True
+
+        connection.close = close
+        if how == "half closed":
+            next(strikes)
+        else:
+            lease.detach()
+    with pytest.raises(KeyboardInterrupt):
+        lease.close()
+    world.fail.clear()
+    gc.collect()
+    assert connection.closed
+    assert pool.checkedout() == 0
+    with pool.connect(timeout=0) as other:
+        assert other is not connection
+
+
+async def test_close_that_a_listener_holds_up_is_not_waited_for(mode: Mode) -> None:
+    """The pool is closed for good meanwhile: its connection is, too, and only once."""
+    if mode.blocking or not mode.world.coroutine:
+        pytest.skip("needs listeners that wait")
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    class Slow:
+        async def close(self, connection: Any, record: Any) -> None:
+            begun.set()
+            await go_on.wait()
+
+    pool = mode.pool(listeners=[Slow()])
+    async with pool.connect():
+        pass
+    async with mode.group() as start:
+        start(pool.dispose)
+        await begun.wait()
+        await pool.close(timeout=0)
+        await mode.until(lambda: not mode.world.open)
+        go_on.set()
+    assert mode.world.count("close") == 1
+    assert pool.stats().size == 0
+
+
+async def test_close_in_a_thread_that_does_not_end_is_left_to_it(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode.name != "threads":
+        pytest.skip("a thread that can't be stopped")
+    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.05)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect)
+    leases = [await pool.unique_connection() for _ in range(3)]
+    for lease in leases:
+        await lease.close()
+    closing = holds.on("close")
+    await pool.close(timeout=0)
+    assert closing.reached == 3
+    assert pool.stats().size == 0
+    closing.release()
+    await mode.until(lambda: not mode.world.open)
+
+
+@pytest.mark.parametrize("kind", ["AssertionPool", "StaticPool", "Singleton"])
+async def test_ping_in_a_thread_that_does_not_end_is_left_to_it(
+    mode: Mode, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its connection, which nobody else may use before it has."""
+    if mode.name != "threads":
+        pytest.skip("a thread that can't be stopped")
+    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
+    holds = Holds(mode)
+    pool = mode.pool(kind, creator=holds.connect, pre_ping=True)
+    async with pool.connect():
+        pass
+    pinging = holds.on("ping")
+    async with pool.connect() as connection:
+        assert connection.number == 2
+        assert mode.world.open == [1, 2]
+        pinging.release()
+        await mode.until(lambda: mode.world.open == [2])
+    assert pool.stats().closed == {"ping": 1}
+    await pool.close()
+
+
+async def test_use_that_is_not_timed_any_more(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks at the clock for a connection that is invalidated then."""
+    monkeypatch.setattr("anypool._pools.slots.TIMED_AT_FIRST", 2)
+    pool = mode.pool()
+    for _ in range(3):
+        async with mode.block(pool.connect()):
+            pass
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate())
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 2
+    await mode.go(pool.close())
+
+
+@pytest.mark.filterwarnings("ignore:.*dropped without close:ResourceWarning")
+def test_lease_and_pool_are_found_by_the_collector_at_once(world: World) -> None:
+    """The pool is gone when the finalizer of its lease runs: there is nothing to do."""
+    pool = sync.QueuePool(world.connect)
+    lease = pool.connect()
+    finalizer, gone = lease._ref, weakref.ref(lease)
+    lease.connection.cycle = [pool, lease]
+    world.connections.clear()
+    del pool, lease
+    gc.collect()
+    assert finalizer is not None
+    assert gone() is None
+
+
+@pytest.mark.parametrize("kind", ["QueuePool", "Singleton"])
+async def test_lease_is_lost_before_it_is_in_any_book(mode: Mode, kind: str) -> None:
+    """As by an interrupt: its finalizer finds nothing, and says nothing."""
+    pool = mode.pool(kind)
+    async with mode.block(pool.connect()):
+        pass
+    books = getattr(pool, "async_pool", pool)
+    books._new_lease(pool, books._runtime.caller() if not mode.blocking else None)
+    gc.collect()
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 1
+
+
+def test_what_threads_run_beside_is_said_to_have_ended() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        ended.append("work")
+
+    assert ThreadRuntime().spawn(work(), lambda: ended.append("told"))
+    assert ended == ["work", "told"]
+
+
+@pytest.mark.parametrize("lines", [True, False])
+async def test_checkout_by_code_without_lines(mode: Mode, lines: bool) -> None:
+    """As that which some tools generate: its function's line will have to do."""
+
+    def connect() -> Any:
+        # Some line after the first.
+        return pool.connect()
+
+    first = connect.__code__.co_firstlineno
+    if not lines:
+        connect.__code__ = connect.__code__.replace(co_linetable=b"")
+    pool = mode.pool("AssertionPool")
+    lease = await mode.go(connect())
+    with pytest.raises(AssertionError, match=f":{first + 2 if lines else first}"):
+        await mode.go(pool.unique_connection())
+    await mode.go(lease.close())
+
+
+def test_record_that_nobody_has_checked_out() -> None:
+    assert anypool.ConnectionRecord(0, None)._line() == ("<unknown>", 0)
+
+
+def test_lease_is_dropped_while_another_of_its_slot_is_returned(world: World) -> None:
+    """Who is at work on the slot sees to it afterwards."""
+    pool = sync.StaticPool(world.connect)
+    lease = pool.connect()
+    others = [pool.unique_connection()]
+    world.on["rollback"] = others.clear
+    with pytest.warns(ResourceWarning, match="dropped"):
+        lease.close()
+    assert not pool.async_pool._out
+    assert world.events_of(1) == ["rollback", "rollback"]
+    pool.dispose()
+    assert not world.open
+
+
+def test_caller_ends_after_its_pool(world: World) -> None:
+    pools = [sync.SingletonThreadPool(world.connect)]
+    go_on, used = threading.Event(), threading.Event()
+    callers: list[Any] = []
+
+    async def use() -> None:
+        with pools[0].connect():
+            pass
+        callers.extend(pools[0].async_pool._conns)
+        used.set()
+        assert go_on.wait(PATIENCE)
+
+    threads = Threads()
+    threads.start(use)
+    assert used.wait(PATIENCE)
+    pools.clear()
+    gc.collect()
+    go_on.set()
+    threads.join()
+    assert [caller() for caller in callers] == [None]
+
+
+async def test_creator_that_is_left_brings_a_coroutine(mode: Mode) -> None:
+    """The thread can't be stopped; what it brings is given up in silence."""
+    if mode.name != "asyncio":
+        pytest.skip("asyncio's own cancellation")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def create() -> Any:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return mode.world.connect()
+
+    pool = mode.pool(creator=create)
+    runtime = pool._runtime
+    runtime.caller()
+    record: Any = anypool.ConnectionRecord(0, None)
+    task = asyncio.create_task(runtime.open(record, create, inline=False))
+    await mode.until(begun.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    await anyio.to_thread.run_sync(gc.collect)
+    assert not mode.world.connections
+
+
+async def test_slow_ping_beside_what_is_out(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its own slot is left to the thread."""
+    if mode.name != "threads":
+        pytest.skip("a thread that can't be stopped")
+    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=2, max_overflow=0)
+    leases = [await pool.unique_connection() for _ in range(2)]
+    await leases.pop().close()
+    pinging = holds.on("ping")
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.unique_connection(timeout=0)
+    assert pool.checkedout() == 2
+    pinging.release()
+    await mode.until(lambda: pool.checkedout() == 1)
+    assert mode.world.open == [1]
+    await leases.pop().close()
+    await pool.close()
