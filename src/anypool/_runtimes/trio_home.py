@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Coroutine
 from threading import get_ident
@@ -11,6 +12,10 @@ import anyio
 import trio
 
 from .._core.waiter import Caller
+
+
+END_TIMEOUT = 5.0
+"""Seconds that what is begun at the end of a run may take."""
 
 
 class TrioHome:
@@ -69,7 +74,7 @@ class TrioHome:
     ) -> bool:
         if not self.alive():
             return False
-        new = _Work(work, done, vital, self._ending.is_set())
+        new = _Work(work, done, vital, self._ending.is_set() and vital)
         self._works.add(new)
         trio.lowlevel.spawn_system_task(new.run, self._works)
         return True
@@ -124,7 +129,8 @@ class _Work:
         at_the_end: bool,
     ) -> None:
         self.vital = vital
-        self.scope = trio.CancelScope(shield=at_the_end)
+        deadline = trio.current_time() + END_TIMEOUT if at_the_end else math.inf
+        self.scope = trio.CancelScope(shield=at_the_end, deadline=deadline)
         self.ended = trio.Event()
         self._work = work
         self._done = done
