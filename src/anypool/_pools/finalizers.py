@@ -63,7 +63,7 @@ def dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
             if detached is None:
                 return
             record = detached
-        if sys.is_finalizing():
+        if sys.is_finalizing():  # pragma: no cover  # nothing measures that: test_exit.py
             terminate(record)
             return
         filename, line = record._line()

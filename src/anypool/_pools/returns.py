@@ -92,7 +92,7 @@ class Returns(Fitness[ConnT]):
                 self._decide(self._forget, record)
                 restored = True
         except BaseException:
-            if not restored:
+            if not restored:  # pragma: no branch  # test_interrupts.py, by a tracer
                 self._drop(record)
             raise
         if failure is not None:
@@ -111,7 +111,8 @@ class Returns(Fitness[ConnT]):
     async def _reset(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
         driver, connection = record._driver, record.connection
         if connection is None:
-            return  # another thread that shared it has detached it at this moment
+            # Another thread that shared it has detached it at this moment.
+            return  # pragma: no cover  # proof/test_schedules.py, by a tracer
         try:
             if hurried:
                 await self._runtime.call(driver.blocking, driver.interrupt, connection)

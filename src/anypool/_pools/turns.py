@@ -118,7 +118,7 @@ class Turns(Pool[ConnT]):
                     # On one line: it is the waiter's, or it is idle.
                     self._out[waiter.ref] = waiter.record = record
                     self._note_wait(waiter)
-                except BaseException:
+                except BaseException:  # pragma: no cover  # test_interrupts.py, by a tracer
                     if not self._is_out(record):
                         self._idle.appendleft(record)
                     raise

@@ -25,7 +25,7 @@ def _quickest_current_task() -> _TaskOf:
     """
     tasks = getattr(asyncio.tasks, "_current_tasks", None)
     if sys.version_info < (3, 12) and isinstance(tasks, dict):
-        return tasks.get
+        return tasks.get  # pragma: no cover  # Python 3.11
     return asyncio.current_task
 
 

@@ -13,7 +13,6 @@ import trio
 
 from .._core.waiter import Caller
 
-
 END_TIMEOUT = 5.0
 """Seconds that what is begun at the end of a run may take."""
 
