@@ -30,7 +30,7 @@ coverage: $(VENV)/.ready  ## Which lines and branches of the library the test su
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-proof: $(VENV)/.ready  ## The exhaustive runs, some 25 minutes; PROOF=0.1 is a tenth of them
+proof: $(VENV)/.ready  ## The exhaustive runs, some 15 minutes; PROOF=0.1 is a tenth of them
 	PROOF=$(PROOF) $(BIN)/python -m pytest -m "" tests/proof $(TEST)
 
 soak: $(VENV)/.ready  ## All that happens in production, for SOAK_SECONDS=60
