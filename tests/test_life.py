@@ -700,6 +700,12 @@ async def test_jitter_keeps_connections_from_dying_together(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+async def test_jitter_of_ones_own_choice_holds_when_opened(mode: Mode) -> None:
+    pool, clock = await opened(mode, min_size=5, recycle=100, recycle_jitter=0)
+    assert {record._expires_at - clock.now for record in inner(pool)._idle} == {100}
+    await mode.go(pool.close())
+
+
 async def test_ping_before_every_checkout(mode: Mode) -> None:
     pool = mode.pool(pre_ping=True)
     for _ in range(3):

@@ -457,3 +457,23 @@ def test_facade_as_a_context_manager(error: type[BaseException] | None) -> None:
     assert time.monotonic() - begin < 5  # close() would wait for 10 seconds
     assert not lease.is_valid
     assert world.open == []
+
+
+def test_creator_of_awaitables_is_called_in_the_loop_once_that_is_known(world: World) -> None:
+    """A plain function may block, and is called in a thread; the first result tells."""
+    threads: list[int] = []
+
+    def create() -> Any:
+        threads.append(threading.get_ident())
+        return world.connect()
+
+    async def main() -> None:
+        pool = anypool.QueuePool(create)
+        leases = [await pool.unique_connection() for _ in range(3)]
+        for lease in leases:
+            await lease.close()
+        await pool.close()
+
+    asyncio.run(main())
+    here = threading.get_ident()
+    assert [thread == here for thread in threads] == [False, True, True]
