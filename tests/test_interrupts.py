@@ -474,8 +474,8 @@ class _Strike:
         stage = self._stage
         try:
             self._interrupted()
+            stage.world.fail.clear()  # an error that was raised refers to what it came by
             gc.collect()
-            stage.world.fail.clear()
             if self._enters:
                 return
             stage.check()
