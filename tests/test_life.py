@@ -48,7 +48,9 @@ async def look(mode: Mode, pool: Any) -> None:
         await kick()
 
 
-async def opened(mode: Mode, **options: Any) -> tuple[Any, Clock]:
+async def opened(
+    mode: Mode, kind: str = "QueuePool", **options: Any
+) -> tuple[Any, Clock]:
     """Open a pool with a driven clock."""
     if mode.name == "portal":  # so that the pool is in its loop from the first
         connect = mode.world.connect
@@ -57,7 +59,7 @@ async def opened(mode: Mode, **options: Any) -> tuple[Any, Clock]:
             return await connect()
 
         options["creator"] = create
-    pool = mode.pool(**options)
+    pool = mode.pool(kind, **options)
     clock = Clock()
     if mode.blocking:
         pool._run(_set_clock, inner(pool), clock)
@@ -706,6 +708,54 @@ async def test_jitter_of_ones_own_choice_holds_when_opened(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+async def test_renewal_doesnt_end_with_the_first_that_is_young(mode: Mode) -> None:
+    pool, clock = await opened(mode, pool_size=2, recycle=100, recycle_jitter=0)
+    old = await mode.go(pool.unique_connection())
+    clock.now += 60
+    young = await mode.go(pool.unique_connection())
+    await mode.go(young.close())
+    await mode.go(old.close())
+    clock.now += 41
+    await look(mode, pool)
+    await mode.until(lambda: mode.world.open == [2, 3])
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("kind", ["StaticPool", "Singleton"])
+async def test_shared_connection_is_renewed_for_whoever_has_it_alone(
+    mode: Mode, kind: str
+) -> None:
+    pool, clock = await opened(mode, kind, recycle=10)
+    for number in (1, 2):
+        lease = await mode.go(pool.unique_connection())
+        assert lease.connection.number == number
+        await mode.go(lease.close())
+        clock.now += 11
+    leases = [await mode.go(pool.unique_connection())]
+    clock.now += 11
+    leases.append(await mode.go(pool.unique_connection()))
+    assert [lease.connection.number for lease in leases] == [3, 3]
+    for lease in leases:
+        await mode.go(lease.close())
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("kind", ["StaticPool", "Singleton"])
+async def test_shared_connection_is_pinged_for_whoever_has_it_alone(
+    mode: Mode, kind: str
+) -> None:
+    pool = mode.pool(kind, pre_ping=True)
+    for pings in (0, 1):  # the first one is new
+        lease = await mode.go(pool.unique_connection())
+        assert mode.world.count("ping") == pings
+        await mode.go(lease.close())
+    leases = [await mode.go(pool.unique_connection()) for _ in range(2)]
+    assert mode.world.count("ping") == 2
+    for lease in leases:
+        await mode.go(lease.close())
+    await mode.go(pool.close())
+
+
 async def test_ping_before_every_checkout(mode: Mode) -> None:
     pool = mode.pool(pre_ping=True)
     for _ in range(3):
@@ -936,10 +986,12 @@ async def test_slow_ping_in_a_thread_keeps_its_slot(
     pinging = holds.on("ping")
     with pytest.raises(anypool.PoolTimeoutError):
         await pool.connect(timeout=0)
+    assert (pool.checkedin(), pool.checkedout(), len(inner(pool)._out)) == (0, 1, 1)
     async with mode.group() as start:
         start(_use, mode, pool)
         await mode.until(lambda: pool.stats().waiting == 1)
         assert mode.world.count("connect") == 1
+        assert mode.world.count("close") == 0
         pinging.release()
     assert mode.world.open == [2]
     assert pool.stats().closed == {"ping": 1}
