@@ -998,6 +998,27 @@ async def test_slow_ping_in_a_thread_keeps_its_slot(
     await pool.close()
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_whose_ping_is_slow_in_a_thread_waits_for_another_connection(
+    mode: Mode, is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode.name != "threads":
+        pytest.skip("needs pings that can't be stopped")
+    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
+    await _open_and_use(mode, pool, is_open)
+    pinging = holds.on("ping")
+    async with mode.group() as start:
+        start(_use, mode, pool)
+        await mode.until(lambda: pool.stats().waiting == 1)
+        assert (pool.checkedin(), pool.checkedout()) == (0, 1)
+        assert mode.world.open == [1]
+        pinging.release()
+    assert mode.world.open == [2]
+    await pool.close()
+
+
 async def _open_and_use(mode: Mode, pool: Any, is_open: bool) -> None:
     if is_open:
         await mode.go(pool.open())
