@@ -465,7 +465,9 @@ def test_facade_as_a_context_manager(error: type[BaseException] | None) -> None:
     assert world.open == []
 
 
-def test_creator_of_awaitables_is_called_in_the_loop_once_that_is_known(world: World) -> None:
+def test_creator_of_awaitables_is_called_in_the_loop_once_that_is_known(
+    world: World,
+) -> None:
     """A plain function may block, and is called in a thread; the first result tells."""
     threads: list[int] = []
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import anypool
+from anypool import sync
 
 from .support.modes import Mode
 
@@ -271,3 +272,10 @@ async def test_dispose_keeps_the_count(mode: Mode) -> None:
 def test_pool_itself_is_abstract() -> None:
     with pytest.raises(TypeError, match="QueuePool"):
         anypool.Pool(lambda: 1)
+
+
+@pytest.mark.parametrize("pools", [anypool, sync])
+def test_pools_keep_five_connections_by_default(pools: Any) -> None:
+    singleton = "SingletonThreadPool" if pools is sync else "SingletonTaskPool"
+    for kind in ("QueuePool", singleton):
+        assert getattr(pools, kind)(object).size() == 5
