@@ -48,7 +48,9 @@ async def look(mode: Mode, pool: Any) -> None:
         await kick()
 
 
-async def opened(mode: Mode, kind: str = "QueuePool", **options: Any) -> tuple[Any, Clock]:
+async def opened(
+    mode: Mode, kind: str = "QueuePool", /, **options: Any
+) -> tuple[Any, Clock]:
     """Open a pool with a driven clock."""
     if mode.name == "portal":  # so that the pool is in its loop from the first
         connect = mode.world.connect

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from anypool import QueuePool, sync
 
 from ..loops import run
+from ..machine import one_core
 from ..result import OURS, Row
 from .options import Options, Skip
 from .real import (
@@ -70,7 +71,8 @@ def measure_async(options: Options) -> list[Row]:
     if not find_spec("aiosqlite"):
         raise Skip("aiosqlite is not installed")
     loops = asyncio_loops(options)
-    return [row for loop in loops for row in run(loop, _aiosqlite, options, loop)]
+    with one_core():
+        return [row for loop in loops for row in run(loop, _aiosqlite, options, loop)]
 
 
 async def _aiosqlite(options: Options, loop: str) -> list[Row]:
