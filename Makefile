@@ -31,7 +31,7 @@ coverage: $(VENV)/.ready  ## Which lines and branches of the library the test su
 	$(BIN)/coverage report
 
 proof: $(VENV)/.ready  ## The exhaustive runs, some 15 minutes; PROOF=0.1 is a tenth of them
-	PROOF=$(PROOF) $(BIN)/python -m pytest -m "" tests/proof $(TEST)
+	PROOF=$(PROOF) $(BIN)/python -m pytest -m "" tests/proof tests/test_exit.py $(TEST)
 
 soak: $(VENV)/.ready  ## All that happens in production, for SOAK_SECONDS=60
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m tests.soak
