@@ -16,7 +16,7 @@ import anypool
 from anypool import sync
 
 from .support.fakes import World
-from .support.holds import Holds
+from .support.holds import Hold, Holds
 from .support.modes import PATIENCE, Mode
 
 KINDS = ["QueuePool", "NullPool", "StaticPool", "AssertionPool", "Singleton"]
@@ -977,13 +977,7 @@ async def test_slow_ping_in_a_thread_keeps_its_slot(
     mode: Mode, is_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller waits for the next connection that may exist."""
-    if mode.name != "threads":
-        pytest.skip("needs pings that can't be stopped")
-    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
-    holds = Holds(mode)
-    pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
-    await _open_and_use(mode, pool, is_open)
-    pinging = holds.on("ping")
+    pool, pinging = await _slow_to_ping(mode, is_open, monkeypatch)
     with pytest.raises(anypool.PoolTimeoutError):
         await pool.connect(timeout=0)
     assert (pool.checkedin(), pool.checkedout(), len(inner(pool)._out)) == (0, 1, 1)
@@ -1002,13 +996,7 @@ async def test_slow_ping_in_a_thread_keeps_its_slot(
 async def test_whose_ping_is_slow_in_a_thread_waits_for_another_connection(
     mode: Mode, is_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if mode.name != "threads":
-        pytest.skip("needs pings that can't be stopped")
-    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
-    holds = Holds(mode)
-    pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
-    await _open_and_use(mode, pool, is_open)
-    pinging = holds.on("ping")
+    pool, pinging = await _slow_to_ping(mode, is_open, monkeypatch)
     async with mode.group() as start:
         start(_use, mode, pool)
         await mode.until(lambda: pool.stats().waiting == 1)
@@ -1017,6 +1005,19 @@ async def test_whose_ping_is_slow_in_a_thread_waits_for_another_connection(
         pinging.release()
     assert mode.world.open == [2]
     await pool.close()
+
+
+async def _slow_to_ping(
+    mode: Mode, is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Hold]:
+    """Make a pool whose idle connection won't answer a ping before it is released."""
+    if mode.name != "threads":
+        pytest.skip("needs pings that can't be stopped")
+    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
+    await _open_and_use(mode, pool, is_open)
+    return pool, holds.on("ping")
 
 
 async def _open_and_use(mode: Mode, pool: Any, is_open: bool) -> None:

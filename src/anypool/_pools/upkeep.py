@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
@@ -461,11 +461,8 @@ class Upkeep(Turns[ConnT]):
         Who cancels that, cancels all there is, since the event loop is about to end. If it
         goes on, the next look at the pool sees to another connection.
         """
-        self._ebbing = True
-        try:
+        with self._no_replacement():
             self._drop(record)
-        finally:
-            self._ebbing = False
         self._kick()
 
     async def _checkin_dropped(self, record: ConnectionRecord[ConnT]) -> None:
@@ -473,12 +470,18 @@ class Upkeep(Turns[ConnT]):
             await super()._checkin_dropped(record)
             return
         # It stands in for one that was lost with what was done to it: the same.
+        with self._no_replacement():
+            await super()._checkin_dropped(record)
+        self._kick()
+
+    @contextmanager
+    def _no_replacement(self) -> Iterator[None]:
+        """Have what is given up in this block not replaced at once."""
         self._ebbing = True
         try:
-            await super()._checkin_dropped(record)
+            yield
         finally:
             self._ebbing = False
-        self._kick()
 
     def _next_look(self, now: float) -> float:
         delay = math.inf
