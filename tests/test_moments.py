@@ -9,20 +9,22 @@ import asyncio
 import gc
 import math
 import threading
+import warnings
 import weakref
 from collections import deque
 from typing import Any
 
 import anyio
-import anyio.to_thread
+import anyio.lowlevel
 import pytest
 
 import anypool
 from anypool import sync
+from anypool._drivers.coroutine import CoroutineDriver
 from anypool._runtimes.thread import ThreadRuntime
 
 from .support.fakes import World
-from .support.holds import Holds, waiting
+from .support.holds import Hold, Holds, waiting
 from .support.modes import PATIENCE, Mode, Threads
 
 
@@ -122,8 +124,9 @@ def test_dropped_slot_is_taken_before_it_is_collected(world: World) -> None:
     assert (pool.checkedin(), pool.checkedout()) == (1, 0)
 
 
+@pytest.mark.parametrize("timeout", [0, PATIENCE])
 def test_slot_comes_back_before_its_waiter_is_in_the_queue(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    timeout: float, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The uncontended return takes no lock, and nobody is there yet whom it could see."""
     pool = sync.QueuePool(world.connect, pool_size=1, max_overflow=0)
@@ -136,7 +139,7 @@ def test_slot_comes_back_before_its_waiter_is_in_the_queue(
         return make()
 
     monkeypatch.setattr(runtime, "gate", gate)
-    with pool.connect(timeout=PATIENCE) as connection:
+    with pool.connect(timeout=timeout) as connection:
         assert connection.number == 1
     assert (pool.checkedin(), pool.checkedout(), waiting(pool)) == (1, 0, 0)
 
@@ -205,6 +208,8 @@ def test_terminating_is_interrupted(how: str, world: World) -> None:
     world.fail.clear()
     gc.collect()
     assert connection.closed
+    world.assert_sound()
+    assert pool.stats().closed == ({} if how == "detached" else {"lost": 1})
     assert pool.checkedout() == 0
     with pool.connect(timeout=0) as other:
         assert other is not connection
@@ -253,19 +258,26 @@ async def test_close_in_a_thread_that_does_not_end_is_left_to_it(
     await mode.until(lambda: not mode.world.open)
 
 
+async def _pinged_in_thread(
+    mode: Mode, kind: str, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Hold]:
+    """Return a pool with an idle connection, and what holds its ping up."""
+    if mode.name != "threads":
+        pytest.skip("a thread that can't be stopped")
+    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", limit)
+    holds = Holds(mode)
+    pool = mode.pool(kind, creator=holds.connect, pre_ping=True)
+    async with pool.connect():
+        pass
+    return pool, holds.on("ping")
+
+
 @pytest.mark.parametrize("kind", ["AssertionPool", "StaticPool", "Singleton"])
 async def test_ping_in_a_thread_that_does_not_end_is_left_to_it(
     mode: Mode, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its connection, which nobody else may use before it has."""
-    if mode.name != "threads":
-        pytest.skip("a thread that can't be stopped")
-    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
-    holds = Holds(mode)
-    pool = mode.pool(kind, creator=holds.connect, pre_ping=True)
-    async with pool.connect():
-        pass
-    pinging = holds.on("ping")
+    pool, pinging = await _pinged_in_thread(mode, kind, 0.02, monkeypatch)
     async with pool.connect() as connection:
         assert connection.number == 2
         assert mode.world.open == [1, 2]
@@ -273,6 +285,100 @@ async def test_ping_in_a_thread_that_does_not_end_is_left_to_it(
         await mode.until(lambda: mode.world.open == [2])
     assert pool.stats().closed == {"ping": 1}
     await pool.close()
+
+
+@pytest.mark.parametrize("kind", ["StaticPool", "Singleton"])
+async def test_ping_in_a_thread_outlasts_its_caller(
+    mode: Mode, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is not closed before the thread is done with it."""
+    pool, pinging = await _pinged_in_thread(mode, kind, 0.05, monkeypatch)
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.connect(timeout=0.01)
+    await mode.until(lambda: len(mode.world.connections) == 2)
+    pinging.release()
+    async with pool.connect() as connection:
+        assert connection.number == 2
+    await mode.until(lambda: mode.world.open == [2])
+    assert pool.stats().closed == {"ping": 1}
+    await pool.close()
+
+
+async def _kept_alive(mode: Mode, holds: Holds) -> tuple[Any, Hold]:
+    """Return a pool whose only connection is just being pinged, and what holds that up."""
+    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0, keepalive=0.001)
+    await pool.open()
+    async with pool.connect():
+        pass
+    pinging = holds.on("ping")
+    await mode.until(lambda: pool._kick() or pinging.reached)
+    return pool, pinging
+
+
+def _upkeep() -> asyncio.Task[Any]:
+    (task,) = [task for task in asyncio.all_tasks() if "_keep_alive" in str(task)]
+    return task
+
+
+@pytest.mark.parametrize("how", ["too long", "cancelled"])
+async def test_keepalive_in_a_thread_that_does_not_end_is_left_to_it(
+    mode: Mode, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops waiting for it, nobody gets this connection any more."""
+    if mode.name != "threads":
+        pytest.skip("a thread that can't be stopped")
+    limit = 0.02 if how == "too long" else PATIENCE
+    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", limit)
+    holds = Holds(mode)
+    pool, pinging = await _kept_alive(mode, holds)
+    if how == "cancelled":
+        _upkeep().cancel()
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.connect(timeout=0.1)  # it is still in use
+    pinging.release()
+    async with pool.connect() as connection:
+        assert connection.number == 2
+    assert mode.world.open == [2]
+    assert pool.stats().closed == {"ping": 1}
+    await pool.close()
+
+
+async def test_keepalive_is_cancelled(mode: Mode) -> None:
+    """Its connection, on which the answer may be on its way, is nobody's any more."""
+    if mode.name not in ("asyncio", "uvloop"):
+        pytest.skip("asyncio's own cancellation")
+    holds = Holds(mode)
+    pool, pinging = await _kept_alive(mode, holds)
+    upkeep, closing = _upkeep(), holds.on("close")
+    upkeep.cancel()
+    await mode.until(lambda: closing.reached)
+    pinging.release()
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.connect(timeout=0.05)  # it is not closed yet
+    assert upkeep.cancelled()
+    closing.release()
+    async with pool.connect() as connection:
+        assert connection.number == 2
+    assert mode.world.open == [2]
+    assert pool.stats().closed == {"lost": 1}
+    await pool.close()
+
+
+def test_work_beside_the_callers_without_a_loop(world: World) -> None:
+    """It gets as far as it can."""
+    pool = anypool.QueuePool(world.connect)
+    steps: list[str] = []
+
+    async def work() -> None:
+        steps.append("begun")
+        try:
+            await anyio.lowlevel.checkpoint()
+            steps.append("ended")
+        finally:
+            steps.append("given up")
+
+    pool._spawn(work())
+    assert steps == ["begun", "given up"]
 
 
 async def test_use_that_is_not_timed_any_more(
@@ -386,29 +492,94 @@ def test_caller_ends_after_its_pool(world: World) -> None:
     assert [caller() for caller in callers] == [None]
 
 
-async def test_creator_that_is_left_brings_a_coroutine(mode: Mode) -> None:
-    """The thread can't be stopped; what it brings is given up in silence."""
-    if mode.name != "asyncio":
-        pytest.skip("asyncio's own cancellation")
-    begun, go_on = threading.Event(), threading.Event()
+class LastDriver(CoroutineDriver):
+    """Ends connections in one certain way."""
 
-    def create() -> Any:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return mode.world.connect()
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.called: list[str] = []
 
-    pool = mode.pool(creator=create)
-    runtime = pool._runtime
-    runtime.caller()
-    record: Any = anypool.ConnectionRecord(0, None)
-    task = asyncio.create_task(runtime.open(record, create, inline=False))
-    await mode.until(begun.is_set)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    go_on.set()
-    await anyio.to_thread.run_sync(gc.collect)
-    assert not mode.world.connections
+    async def ping(self, connection: Any, /) -> None:
+        raise AssertionError("nobody asked for that")
+
+    def terminate(self, connection: Any, /) -> bool:
+        self.called.append("terminate")
+        if self.way == "terminate fails":
+            raise OSError("no")
+        return False
+
+    def close(self, connection: Any, /) -> Any:
+        self.called.append("close")
+        if self.way == "close fails":
+            raise OSError("no")
+        if self.way == "close waits":
+            return self._wait()
+        if self.way == "close fails in the end":
+            return self._fail()
+        return None
+
+    async def _wait(self) -> None:
+        await anyio.sleep(60)
+
+    async def _fail(self) -> None:
+        raise OSError("no")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "terminate fails",
+        *("close fails", "close waits", "close fails in the end", "close is done at once"),
+    ],
+)
+def test_connection_that_outlives_its_loop(way: str) -> None:
+    """It is closed as far as that gets without a loop; nobody is there to complain to."""
+    driver = LastDriver(way)
+    pool = anypool.QueuePool(World(coroutine=True).connect, driver=driver)
+    leases: list[Any] = []
+
+    async def main() -> None:
+        leases.append(await pool.connect())
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()  # and nothing of what asyncio.run() would do before
+    with pytest.warns(ResourceWarning, match="dropped"):
+        leases.clear()
+        gc.collect()
+    assert driver.called == ["terminate", "close"][: 1 + (way != "terminate fails")]
+    driver.way = "close is done at once"
+    asyncio.run(main())  # and the pool goes on elsewhere
+    assert (pool.checkedin(), pool.checkedout()) == (0, 0)
+
+
+@pytest.mark.interrupts
+@pytest.mark.parametrize("what", ["detached", "empty"])
+def test_something_else_outlives_its_loop(what: str, world: World) -> None:
+    """What isn't the pool's any more, and a slot without a connection."""
+    pool = anypool.QueuePool(world.connect)
+    leases: list[Any] = []
+
+    async def main() -> None:
+        leases.append(await pool.connect())
+        if what == "detached":
+            await leases[0].detach()
+        else:
+            await leases[0].close()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        leases.clear()
+        pool._new_record()  # and lost at once
+        gc.collect()
+    assert world.open == ([] if what == "detached" else [1])
+    assert pool.stats().closed == {}
+    world.assert_sound()
+    asyncio.run(main())  # which ends in the orderly way
+    assert world.open == []
 
 
 async def test_slow_ping_beside_what_is_out(

@@ -216,6 +216,31 @@ def test_loop_that_ends_in_the_middle_of_a_renewal(backend: str, coroutine: bool
     world.assert_sound()
 
 
+@pytest.mark.parametrize("coroutine", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("pause", [0, 1, 10])
+def test_leases_that_are_dropped_at_the_very_end_of_a_loop(
+    backend: str, coroutine: bool, pause: int
+) -> None:
+    """Their connections are closed in the orderly way, which takes some time."""
+    world = World(coroutine=coroutine)
+    pool = anypool.QueuePool(world.connect, pool_size=1)
+
+    async def main() -> None:
+        leases = [await pool.unique_connection() for _ in range(3)]
+        world.pause = pause
+        leases.clear()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        anyio.run(main, backend=backend)
+        gc.collect()
+    assert world.open == []
+    assert world.count("close") == 3
+    assert (pool.checkedin(), pool.checkedout()) == (0, 0)
+    world.assert_sound()
+
+
 @pytest.mark.parametrize("what", ["connect", "ping", "close"])
 def test_loop_that_ends_in_the_middle_of_something(what: str) -> None:
     """What the first loop has not finished never comes back to the pool."""

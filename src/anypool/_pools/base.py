@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import Any, Final, Self, overload
+from typing import Any, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -29,7 +29,7 @@ from .._core.record import ConnectionRecord
 from .._core.stats import Counts
 from .._core.waiter import Caller
 from .._drivers.dbapi import DBAPIDriver
-from .._runtimes.loop import AnyioRuntime
+from .._runtimes.loop import END_TIMEOUT, AnyioRuntime
 from .._runtimes.thread import ThreadRuntime
 from .checkouts import POOL_DEFAULT
 from .closes import CLOSE_TIMEOUT
@@ -45,9 +45,6 @@ from .life import Life
 
 ConnT = TypeVar("ConnT")
 T = TypeVar("T")
-
-END_TIMEOUT: Final = 5.0
-"""Seconds that a loop that shuts down is held up for what is still being returned."""
 
 _getframe = sys._getframe
 

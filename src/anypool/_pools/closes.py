@@ -241,6 +241,7 @@ class Closes(Slots[ConnT]):
                 ):
                     remains.connection = None
                 if record._on_lost is not None:
+                    self._decide(self._note_close, "lost")
                     self._put_back(record)
                 raise
             record.connection = None

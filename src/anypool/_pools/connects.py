@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,10 +30,16 @@ class Connects(Closes[ConnT]):
         if self._runtime.blocking or self._inline:
             await self._connect(record)
             return
-        # A blocking creator runs in a worker thread, where nothing can stop it. If its
-        # caller leaves before it is done, the slot stays taken, in the job's own name,
-        # until the connection has arrived and can serve somebody else.
-        job = Job(self._runtime, self._connect(record))
+        # A blocking creator runs in a worker thread, where nothing can stop it.
+        await self._work_on(lease, self._connect(record))
+
+    async def _work_on(self, lease: Lease[ConnT], work: Coroutine[Any, Any, None]) -> None:
+        """Do work on a lease's slot that goes on if its caller leaves.
+
+        The slot then stays taken, in the job's own name, until that is done and the
+        connection can serve somebody else.
+        """
+        job = Job(self._runtime, work)
         try:
             await job.run()
         except BaseException:
@@ -43,7 +49,7 @@ class Connects(Closes[ConnT]):
             raise
 
     def _adopt(self, job: Job) -> None:
-        """A connect that nobody waits for any more has ended."""
+        """Work that nobody waits for any more has ended."""
         record = self._out.pop(job, None)
         if record is not None:
             self._put_back(record)

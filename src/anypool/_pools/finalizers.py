@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from inspect import isawaitable
 from typing import Any
 
@@ -37,7 +37,7 @@ def terminate(record: ConnectionRecord[Any]) -> None:
 
 def run_first_step(work: Any) -> None:
     """Run a coroutine up to where it would wait: the part that needs no event loop."""
-    steps = work if isinstance(work, Coroutine) else work.__await__()
+    steps = work if isinstance(work, (Coroutine, Generator)) else work.__await__()
     try:
         steps.send(None)
         steps.close()

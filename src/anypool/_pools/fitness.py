@@ -53,6 +53,7 @@ class Fitness(Connects[ConnT]):
         if error is not None and not self._is_left(record):
             self._log.info("Connection %s is dead", Label(record))
             closing = self._invalidate_record(record, error, "ping")
+            del error  # its traceback holds this frame, which would hold it and the lease
             await self._runtime.within(CLOSE_TIMEOUT, closing)
 
     def _is_ping_due(self, record: ConnectionRecord[ConnT], since: float) -> bool:

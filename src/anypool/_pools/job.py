@@ -57,7 +57,10 @@ class Job:
                 self._work.close()
             raise
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its traceback holds this job
 
     def _ended(self) -> None:
         # asyncio.run cancels all tasks in the end, this one included; a task that is

@@ -11,7 +11,6 @@ from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 from .base import Pool
-from .job import Job
 
 ConnT = TypeVar("ConnT")
 
@@ -51,9 +50,9 @@ class SharedSlots(Pool[ConnT]):
         if self._runtime.blocking or self._inline:
             await self._ready_alone(lease, record)
         else:
-            # A creator in a thread goes on when this caller leaves; the next one then
-            # waits for its connection.
-            await Job(self._runtime, self._ready_alone(lease, record)).run()
+            # A creator or ping in a thread goes on when this caller leaves; the next one
+            # then waits for its connection.
+            await self._work_on(lease, self._ready_alone(lease, record))
 
     async def _ready_alone(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]

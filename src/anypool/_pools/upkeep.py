@@ -184,6 +184,7 @@ class Upkeep(Turns[ConnT]):
 
     def _begin_close(self) -> list[ConnectionRecord[ConnT]]:
         idle = super()._begin_close()
+        self._backoff = Backoff()  # by its error's traceback, it may hold who called open()
         self._stop_looking_after()
         self._weigh()
         while self._waiters:
@@ -282,6 +283,7 @@ class Upkeep(Turns[ConnT]):
         if cut_short:
             failure = TimeoutError("a connect listener took too long")
         self._decide(self._note_connected, record, failure)
+        del failure  # or else it and its traceback would hold each other
         if cut_short:
             self._drop(record)
         else:

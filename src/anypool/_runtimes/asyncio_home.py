@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from inspect import CORO_CREATED, getcoroutinestate
 from threading import get_ident
 from traceback import clear_frames
 from typing import Any, TypeAlias
@@ -63,8 +64,11 @@ class AsyncioHome:
         self._deadlines = Deadlines(self._loop)
         self.thread = get_ident()
         self._last: ref[Any] = ref(self)
-        # What runs beside the callers, and whether it has to be run to its end.
-        self._tasks: dict[asyncio.Task[None], bool] = {}
+        # What runs beside the callers: whether it has to be run to its end, and the work,
+        # where that is so even if the task is cancelled before it begins.
+        self._tasks: dict[
+            asyncio.Task[None], tuple[bool, Coroutine[Any, Any, None] | None]
+        ] = {}
         # uvloop's own clock stands still for as long as a step of the loop takes.
         stands_still = not isinstance(self._loop, asyncio.BaseEventLoop)
         self.now = time.monotonic if stands_still else self._loop.time
@@ -131,16 +135,20 @@ class AsyncioHome:
     ) -> bool:
         if self._loop.is_closed():
             return False
-        task = self._loop.create_task(work)
-        self._tasks[task] = vital
+        assured = vital and done is None
+        task = self._loop.create_task(_run(work) if assured else work)
+        self._tasks[task] = vital, work if assured else None
         task.add_done_callback(self._ended)
         if done is not None:
             task.add_done_callback(lambda _: done())
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        _, work = self._tasks.pop(task)
         if task.cancelled():
+            if work is not None and getcoroutinestate(work) == CORO_CREATED:
+                # asyncio.run() cancels all tasks in the end, and some before they begin.
+                self.spawn(work)
             # If that was before its first step, the error has its arguments (from Python
             # 3.12 on), in a cycle. A slot that is lost must not have to wait for the
             # garbage collector, least of all at the end of the program.
@@ -150,7 +158,7 @@ class AsyncioHome:
                 clear_frames(error.__traceback__)
 
     async def settle(self, timeout: float) -> None:
-        for task, vital in list(self._tasks.items()):
+        for task, (vital, _) in list(self._tasks.items()):
             if not vital:
                 task.cancel()
         me, deadline = asyncio.current_task(), self._loop.time() + timeout
@@ -167,6 +175,10 @@ class AsyncioHome:
 
     def leave(self) -> None:
         self._watch = None
+
+
+async def _run(work: Coroutine[Any, Any, None]) -> None:
+    await work
 
 
 async def _end_of_loop(

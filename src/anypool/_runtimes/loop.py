@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 RETURN_TIMEOUT = 5.0
 """Seconds that the return of a connection may go on after its caller was cancelled."""
 
+END_TIMEOUT = 5.0
+"""Seconds that a loop that shuts down is held up for what is still being returned."""
+
 
 class Home(Protocol):
     """One event loop, for as long as it runs; one class for each backend of anyio."""
@@ -208,10 +211,14 @@ class AnyioRuntime:
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         # A limiter of its own: callers that wait for a connection in anyio's shared worker
         # threads must not keep the pool from taking connections back.
-        # In a tuple, since trio lets no function bring a coroutine back from a thread.
-        (result,) = await anyio.to_thread.run_sync(
-            lambda: (function(*args),), limiter=self._limiter
+        result, error = await anyio.to_thread.run_sync(
+            _outcome, function, args, limiter=self._limiter
         )
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # or else it and its traceback would hold each other
         return result
 
     def post(self, callback: Callable[[], object]) -> bool:
@@ -265,6 +272,20 @@ class _Delivery:
             self.connection.close()
         else:
             driver_for(self.connection, awaited=False).terminate(self.connection)
+
+
+def _outcome(
+    function: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Any, BaseException | None]:
+    """Bring an error home from a thread as a value.
+
+    asyncio's future would hold the error, and its traceback the future. And trio lets no
+    function bring a coroutine back from a thread, but in a tuple.
+    """
+    try:
+        return function(*args), None
+    except BaseException as error:
+        return None, error
 
 
 def _current_backend() -> str | None:

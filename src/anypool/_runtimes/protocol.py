@@ -100,6 +100,8 @@ class Runtime(Protocol):
     ) -> bool:
         """Where the pool lives: run `work` beside the callers; False if that is gone.
 
+        Without `done`, it is run even if its task is cancelled before its first step.
+
         Args:
             work: what to run.
             done: called when it has ended, even if it was cancelled before it began.

@@ -12,9 +12,7 @@ import anyio
 import trio
 
 from .._core.waiter import Caller
-
-END_TIMEOUT = 5.0
-"""Seconds that what is begun at the end of a run may take."""
+from .loop import END_TIMEOUT
 
 
 class TrioHome:

@@ -72,13 +72,18 @@ class LoopThread:
             )
         future = self._portal.start_task_soon(_outcome, function, args)
         try:
-            result, error = future.result()
+            answer = future.result()
         except BaseException:
             future.cancel()
             raise
+        # Taken out, since the portal's frames keep the list, and a traceback keeps those.
+        error = answer.pop()
         if error is not None:
-            raise error
-        return cast("T", result)
+            try:
+                raise error
+            finally:
+                del error  # or else it and its traceback would hold each other
+        return cast("T", answer.pop())
 
     def has_ended(self) -> bool:
         return self._portal is None and self._pid == os.getpid()
@@ -98,14 +103,14 @@ class LoopThread:
 
 async def _outcome(
     function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]
-) -> tuple[T | None, BaseException | None]:
+) -> list[Any]:
     """Bring an error home as a value: a BaseException would end the portal."""
     try:
-        return await function(*args), None
+        return [await function(*args), None]
     except anyio.get_cancelled_exc_class():
         raise
     except BaseException as error:
-        return None, error
+        return [None, error]
 
 
 async def _serve(weak_bridge: weakref.ref[LoopThread], ready: threading.Event) -> None:
