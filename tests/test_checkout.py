@@ -163,6 +163,28 @@ async def test_closed_leases_say_so(mode: Mode) -> None:
     assert not lease.is_valid
 
 
+async def test_lease_is_closed_by_who_is_told_of_its_detachment(mode: Mode) -> None:
+    """That closes the connection."""
+    if mode.name == "portal":
+        pytest.skip("its listeners are called in the loop, where nothing may block")
+
+    class Listener:
+        def detach(self, connection: Any, record: Any) -> None:
+            lease.close()
+
+    class AsyncListener:
+        async def detach(self, connection: Any, record: Any) -> None:
+            await lease.close()
+
+    pool = mode.pool(listeners=[Listener() if mode.blocking else AsyncListener()])
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.detach())
+    await mode.until(lambda: mode.world.open == [])
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    assert not lease.is_valid
+    await mode.go(lease.detach())
+
+
 async def test_detached_connections_leave_the_pool(mode: Mode) -> None:
     """A detached connection keeps a copy of its info, is not counted any more, and is
     really closed in the end."""

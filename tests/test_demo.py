@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import signal
 import sqlite3
 import subprocess
@@ -20,12 +21,13 @@ import aiosqlite
 import anyio
 import pytest
 from rich.console import Console
+from typer import BadParameter
 from typer.testing import CliRunner
 
 import anypool
 from anypool import sync
 from anypool._demo.bank import ACCOUNTS, BEGIN, OPENING_BALANCE, Bank, UnusableFileError
-from anypool._demo.cli import app
+from anypool._demo.cli import _finite, app
 from anypool._demo.demo import Demo
 from anypool._demo.display import ProgressDisplay, print_report
 from anypool._demo.fate import MISHAP_EVERY, TASK_MISHAPS, THREAD_MISHAPS, Fate, fates
@@ -415,6 +417,12 @@ def test_a_file_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
 
 
 # Options.
+
+
+def test_no_number_of_seconds() -> None:
+    """Older versions of typer let this one through."""
+    with pytest.raises(BadParameter, match="not a number"):
+        _finite(math.nan)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
+import anypool
 from anypool._pools.growth import AT_ONCE, Backoff, connects_wanted
+from anypool._pools.upkeep import LOOK_EVERY
 
 
 def test_pauses_double_up_to_a_limit_and_begin_anew() -> None:
@@ -52,3 +57,47 @@ def test_connects_for_those_who_wait(
     assert wanted == connects_wanted(
         waiting=waiting, live=live, connecting=connecting, use=use, connect=connect
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "connect_time", "pause", "connecting", "delay"),
+    [
+        ({}, 0.0, None, 0, math.inf),  # there is nothing to look for
+        ({"max_idle": 60}, 0.0, None, 0, LOOK_EVERY),
+        ({"keepalive": 60}, 0.0, None, 0, LOOK_EVERY),
+        ({"recycle": 60}, 0.0, None, 0, LOOK_EVERY),
+        ({"recycle": 0}, 0.0, None, 0, LOOK_EVERY),
+        ({"min_size": 1}, 0.0, None, 0, 0.002),  # a connection is missing
+        ({"min_size": 1}, 0.2, None, 0, 0.02),  # a tenth of what a connect takes
+        ({"min_size": 1}, 9.0, None, 0, 0.05),
+        ({"min_size": 1, "max_idle": 60}, 0.2, None, 0, 0.02),
+        ({"min_size": 1}, 0.2, 0.5, 0, 0.5),  # not before the pause is over
+        ({"min_size": 1}, 0.2, -0.5, 0, 0.001),
+        ({"min_size": 1}, 0.2, 0.5, 1, math.inf),  # a connect under way tells when it ends
+        ({"min_size": 1, "max_idle": 60}, 0.2, 99.0, 0, LOOK_EVERY),
+    ],
+)
+def test_next_look_at_a_pool(
+    options: dict[str, Any],
+    connect_time: float,
+    pause: float | None,
+    connecting: int,
+    delay: float,
+) -> None:
+    """As late as will do: it wakes a thread or an event loop."""
+    pool: Any = anypool.QueuePool(list[int], **options)
+    pool._counts.connect_time, pool._counts.opened = 2 * connect_time, 2
+    if pause is not None:
+        pool._backoff.error, pool._backoff.resume_at = OSError(), 100 + pause
+    pool._connecting = dict.fromkeys(range(connecting))
+    assert pool._next_look(100.0) == pytest.approx(delay)
+
+
+@pytest.mark.parametrize("why", ["suspended", "full"])
+def test_next_look_at_a_pool_that_may_not_grow(why: str) -> None:
+    pool: Any = anypool.QueuePool(list[int], min_size=1)
+    if why == "full":
+        pool._capacity = 0
+    else:
+        pool._suspended = True
+    assert pool._next_look(100.0) == math.inf

@@ -230,6 +230,15 @@ async def test_transaction_that_a_reset_hook_begins_is_ended(mode: Mode) -> None
     await mode.go(pool.close())
 
 
+@pytest.mark.parametrize("reset", ["rollback", "commit", None])
+async def test_what_a_reset_hook_begins_is_ended(mode: Mode, reset: Any) -> None:
+    """In the way that the pool ends transactions."""
+    pool = mode.pool(listeners=[Hooks()], reset_on_return=reset)
+    async with mode.block(pool.connect()):
+        pass
+    assert mode.world.events_of(1) == ([] if reset is None else [reset, reset])
+
+
 @pytest.mark.parametrize("what", ["invalidate", "close", "detach"])
 async def test_hooks_that_change_nothing_any_more_have_their_errors_logged(
     mode: Mode, what: str, caplog: pytest.LogCaptureFixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
 import time
+import warnings
 from typing import Any
 
 import anyio
@@ -672,6 +674,9 @@ async def test_resize(mode: Mode, is_open: bool) -> None:
     await mode.go(leases.pop().close())
     await mode.go(pool.resize(1, 0))
     assert pool.checkedin() == 0  # the surplus is closed
+    with pytest.raises(anypool.PoolTimeoutError):
+        await mode.go(pool.unique_connection(timeout=0))  # there are too many as it is
+    assert mode.world.count("connect") == 3
     await mode.go(leases.pop().close())
     assert len(mode.world.open) == 1
     with pytest.raises(anypool.PoolTimeoutError):
@@ -762,6 +767,27 @@ async def test_ping_before_every_checkout(mode: Mode) -> None:
         async with mode.block(pool.connect()):
             pass
     assert mode.world.count("ping") == 2  # the first one is new
+    await mode.go(pool.close())
+
+
+async def test_dead_connection_is_logged(
+    mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = mode.pool(pre_ping=True)
+    async with mode.block(pool.connect()):
+        pass
+    mode.world.fail["ping"] = ConnectionResetError("password=SECRET")
+    with caplog.at_level(logging.INFO, "anypool"):
+        async with mode.block(pool.connect()) as connection:
+            assert connection.number == 2
+    assert "is dead" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+@pytest.mark.parametrize("recycle", [0.5, 1, 3600])
+async def test_opened_pool_has_a_jitter_of_a_tenth(mode: Mode, recycle: float) -> None:
+    pool, _ = await opened(mode, recycle=recycle)
+    assert inner(pool)._jitter == recycle / 10
     await mode.go(pool.close())
 
 
@@ -1170,6 +1196,25 @@ async def test_absent_server_is_asked_at_growing_intervals(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+@pytest.mark.parametrize("coroutine", [False, True])
+def test_opened_pool_finds_that_its_driver_is_an_async_one(coroutine: bool) -> None:
+    """Whatever it is that connecting returns there: it is begun again in a loop."""
+    world = World(coroutine=True)
+
+    class Connecting:
+        def __await__(self) -> Any:
+            return world.connect().__await__()
+
+    pool = sync.QueuePool(world.connect if coroutine else Connecting, min_size=2)
+    pool.open()
+    pool.wait(PATIENCE)
+    assert world.open == [1, 2]
+    with pool.connect() as connection:
+        assert connection.number == 1
+    pool.close()
+    assert world.open == []
+
+
 def test_callers_while_an_opened_pool_moves_to_a_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1378,9 +1423,34 @@ async def test_use_times_are_measured_for_those_who_ask(mode: Mode) -> None:
 
     await use(1200)
     assert not inner(pool)._timed
-    assert pool.stats().use_time == 1000
+    async with mode.block(pool.connect()):
+        clock.now += 100  # not measured: nobody had asked
+        assert pool.stats().use_time == 1000
+        clock.now += 1
+    assert pool.stats().use_time == 1001
     await use(1200)
-    assert pool.stats().use_time == 2200
+    assert pool.stats().use_time == 2201
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("how", ["close", "invalidate", "detach", "drop"])
+async def test_use_ends_with_the_lease(mode: Mode, how: str) -> None:
+    pool, clock = await opened(mode)
+    leases = [await mode.go(pool.connect())]
+    clock.now += 3
+    if how == "drop":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            leases.clear()
+        await mode.settle()
+    else:
+        await mode.go(getattr(leases[0], how)())
+    await mode.until(lambda: pool.stats().checked_out == 0)
+    clock.now += 5
+    assert pool.stats().use_time == 3
+    for lease in leases:
+        await mode.go(lease.close())
+    assert pool.stats().use_time == 3
     await mode.go(pool.close())
 
 

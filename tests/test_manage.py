@@ -48,6 +48,15 @@ async def test_a_pool_for_each_set_of_arguments(mode: Mode) -> None:
     await mode.go(mode.pools.clear_managers())
 
 
+async def test_leak_is_told_with_its_place(mode: Mode) -> None:
+    manager = mode.pools.manage(make_module(mode))
+    lease = await mode.go(manager.connect("one"))
+    with pytest.warns(ResourceWarning, match=r"checked out at .*test_manage\.py:\d+"):
+        del lease
+        await mode.settle()
+    await mode.go(mode.pools.clear_managers())
+
+
 async def test_arguments_need_not_be_hashable(mode: Mode) -> None:
     module = make_module(mode)
     manager = mode.pools.manage(module)

@@ -244,6 +244,29 @@ async def test_singleton_pool_dispose_local(mode: Mode) -> None:
     assert mode.world.open == []
 
 
+async def test_singleton_pool_dispose_local_spares_other_callers(mode: Mode) -> None:
+    pool = mode.pool("Singleton")
+    there, leave = mode.event(), mode.event()
+
+    async def other() -> None:
+        async with mode.block(pool.connect()):
+            pass
+        there.set()
+        await leave.wait()
+        async with mode.block(pool.connect()) as connection:
+            assert connection.number == 1
+
+    async with mode.group() as start:
+        start(other)
+        await there.wait()
+        async with mode.block(pool.connect()) as connection:
+            assert connection.number == 2
+        await mode.go(pool.dispose_local())
+        assert mode.world.open == [1]
+        leave.set()
+    await mode.go(pool.dispose())
+
+
 async def test_dispose_keeps_the_count(mode: Mode) -> None:
     """checkedout() == size() - checkedin() + overflow(), also across dispose()."""
     pool = mode.pool(pool_size=2, max_overflow=1, use_threadlocal=False)

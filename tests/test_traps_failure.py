@@ -386,6 +386,41 @@ async def test_cancelled_statement_is_over_before_the_connection_goes_on(
     assert overlaps(mode) == []
 
 
+@pytest.mark.parametrize("shared", [False, True])
+async def test_interrupt_is_for_who_has_the_connection_alone(
+    mode: Mode, shared: bool
+) -> None:
+    """What others do on it is none of a cancelled caller's business."""
+    if mode.blocking or mode.name == "threads":
+        pytest.skip("needs cancellation of what the connection may be doing")
+    driver, interrupted = interruptible(mode), anyio.Event()
+    really_interrupt = driver.interrupt
+
+    def interrupt(connection: Any) -> Any:
+        interrupted.set()
+        return really_interrupt(connection)
+
+    driver.interrupt = interrupt
+    pool = mode.pool("StaticPool", driver=driver)
+    others = [await pool.unique_connection()] if shared else []
+    reached = anyio.Event()
+
+    async def use() -> None:
+        async with pool.unique_connection():
+            reached.set()
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(use)
+        await reached.wait()
+        tasks.cancel_scope.cancel()
+    assert interrupted.is_set() == (not shared)
+    assert mode.world.open == [1]
+    for lease in others:
+        await lease.close()
+    await pool.dispose()
+
+
 async def test_cancelled_call_interrupts_no_other_callers_statement(mode: Mode) -> None:
     if mode.name != "threads":
         pytest.skip("worker threads")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import anyio
 import anyio.to_thread
 import duckdb
@@ -18,7 +19,7 @@ import pytest
 
 import anypool
 from anypool import sync
-from anypool._drivers.aiosqlite import make_daemon
+from anypool._drivers.aiosqlite import AiosqliteDriver, make_daemon
 from anypool._drivers.closing import ClosingDriver
 from anypool._drivers.dbapi import DBAPIDriver
 from anypool._drivers.generic import GenericDriver
@@ -66,6 +67,49 @@ def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None
     assert driver.needs_reset(connection), "it is closed: reset() must say so"
 
 
+@pytest.mark.parametrize("mode", ["rollback", "commit"])
+@pytest.mark.parametrize("arguments", SQLITE_MODES, ids=str)
+def test_end_of_a_transaction_of_sqlite(
+    arguments: dict[str, Any], mode: Any, tmp_path: Path
+) -> None:
+    """However it was begun; and where none is open, there is nothing to do."""
+    driver = SQLiteDriver()
+    connection = sqlite3.connect(tmp_path / "app.db", **arguments)
+    connection.execute("CREATE TABLE t (id)")
+    connection.commit()
+    for rows in (1, 2):
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        connection.execute("INSERT INTO t VALUES (1)")
+        driver.reset(connection, mode)
+        driver.reset(connection, mode)
+        assert connection.in_transaction == (arguments == {"autocommit": False})
+        count = connection.execute("SELECT count(*) FROM t").fetchone()
+        assert count == (rows if mode == "commit" else 0,)
+        driver.reset(connection, mode)
+    connection.close()
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite"])
+def test_ping_of_sqlite(scheme: str, tmp_path: Path) -> None:
+    """It makes the database do something, and finds out that it can't."""
+    pool = sync.create_pool(
+        f"{scheme}:///{tmp_path}/app.db", pool_size=1, max_overflow=0, pre_ping=True
+    )
+    with pool.connect() as connection:
+        first = connection
+        statements: list[str] = []
+        pool.call(connection.set_trace_callback, statements.append)
+    with pool.connect() as connection:
+        assert connection is first
+    assert statements == ["SELECT 1"]
+    pool.call(first.close)
+    with pool.connect() as connection:
+        assert connection is not first
+    assert pool.stats().closed == {"ping": 1}
+    pool.dispose()
+
+
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite"])
 def test_closed_by_its_user(scheme: str, tmp_path: Path) -> None:
     pool = sync.create_pool(f"{scheme}:///{tmp_path}/app.db", pool_size=1, max_overflow=0)
@@ -109,6 +153,7 @@ def test_statements_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
                         await first.execute(ENDLESS)
             async with pool.connect() as again:
                 assert again is first
+                assert not AiosqliteDriver().needs_reset(again), "all that is over"
                 await again.execute("SELECT 1")
         await pool.dispose()
 
@@ -142,6 +187,16 @@ def test_statement_in_another_thread_is_interrupted(connect: str, statement: str
         thread.join(0.01)
     assert "nterrupt" in str(errors)
     connection.close()
+
+
+def test_aiosqlite_is_open_until_it_is_closed() -> None:
+    async def main() -> None:
+        connection = await aiosqlite.connect(":memory:")
+        assert AiosqliteDriver().is_open(connection)
+        await connection.close()
+        assert not AiosqliteDriver().is_open(connection)
+
+    anyio.run(main)
 
 
 def test_full_reset_of_aiosqlite(tmp_path: Path) -> None:

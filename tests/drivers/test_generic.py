@@ -478,10 +478,15 @@ def test_pings_by_an_asynchronous_cursor(backend: str) -> None:
     anyio.run(main, backend=backend)
 
 
-class Wrapped(Error):
+class StateError(Error):
     """As PostgreSQL's drivers have it."""
 
-    sqlstate = "08006"
+    def __init__(self, state: str) -> None:
+        self.sqlstate = state
+
+
+MYSQL_LOSSES = (0, 1053, 1927, 2006, 2013, 2014, 2055, 4031)
+POSTGRESQL_LOSSES = ("08000", "08006", "57P01", "57P02", "57P04", "57P05", "25P03")
 
 
 @pytest.mark.parametrize(
@@ -494,14 +499,26 @@ class Wrapped(Error):
         (TimeoutError(), True, False),  # that of some scope
         (OperationalError({"C": "57P01"}), False, True),  # pg8000's
         (OperationalError({"C": "23505"}), False, False),
-        (OperationalError(2006, "server has gone away"), False, True),
-        (Wrapped(), False, True),
+        *((OperationalError(code, "lost"), False, True) for code in MYSQL_LOSSES),
+        *((OperationalError(code, "no loss"), False, False) for code in (1054, 1926, 2005)),
+        *((StateError(state), False, True) for state in POSTGRESQL_LOSSES),
+        *((StateError(state), False, False) for state in ("23505", "57014", "0A000")),
     ],
 )
 def test_which_errors_mean_a_loss(error: Exception, closed: bool, lost: bool) -> None:
     connection = Closable()
     connection.closed = closed
     assert driver_for(connection, awaited=False).is_disconnect(error, connection) == lost
+
+
+def test_connection_whose_time_was_up_is_not_the_next_callers() -> None:
+    """An answer may still be on its way there, and a ping would take it for its own."""
+    pool = sync.QueuePool(Minimal, pool_size=1, max_overflow=0)
+    with pytest.raises(TimeoutError), pool.connect() as first:
+        raise TimeoutError
+    with pool.connect() as connection:
+        assert connection is not first
+    assert not first.alive
 
 
 def test_errors_that_a_drivers_package_takes_from_another(

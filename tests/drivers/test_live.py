@@ -286,9 +286,16 @@ async def test_full_reset_says_once_more_what_the_driver_said(mode: Live) -> Non
     if not isinstance(mode.server, MariaDB):
         pytest.skip("PostgreSQL's sessions keep what they began with")
     settings = "?sql_mode=ANSI&init_command=SET%20@mine=4711&autocommit=none"
+    collates = mode.driver == "pymysql"  # the only one that can be told
+    if collates:
+        settings += "&collation=utf8mb4_bin"
     pool = mode.pool(settings, pool_size=1, max_overflow=0, reset_on_return="full")
     for _ in range(2):
         async with mode.block(pool.connect()) as connection:
+            collation = await mode.execute(
+                pool, connection, "SELECT @@collation_connection"
+            )
+            assert (collation == "utf8mb4_bin") == collates
             assert "ANSI" in await mode.execute(pool, connection, "SELECT @@sql_mode")
             assert await mode.execute(pool, connection, "SELECT @mine") == 4711
             await mode.execute(pool, connection, "SET sql_mode = '', @mine = 1")
@@ -345,6 +352,25 @@ async def test_ping(mode: Live, autocommit: bool) -> None:
         mode.proxy.cut()
         with pytest.raises(Exception):  # noqa: B017, PT011  # each driver has its own
             await mode.go(pool.call(driver.ping, connection))
+
+
+@pytest.mark.parametrize("how", ["ping", "full"])
+@pytest.mark.parametrize("autocommit", [False, True], ids=["", "autocommit"])
+async def test_autocommit_stays_as_it_was(mode: Live, autocommit: bool, how: str) -> None:
+    pool = mode.pool(
+        *mode.autocommit(autocommit),
+        pool_size=1,
+        max_overflow=0,
+        pre_ping=how == "ping",
+        reset_on_return="full" if how == "full" else "rollback",
+    )
+    for number in (1, 2, 3):
+        async with mode.block(pool.connect()) as connection:
+            change = f"INSERT INTO {mode.server.table} VALUES ({number})"
+            await mode.execute(pool, connection, change)
+    persists = autocommit or mode.driver == "asyncpg"
+    assert mode.server.ask(f"SELECT count(*) FROM {mode.server.table}") == 3 * persists
+    assert mode.proxy.connects == 1
 
 
 async def test_closed_by_its_user(mode: Live) -> None:

@@ -31,6 +31,7 @@ from ..support.callers import Lease, Model, limits
 from ..support.clocks import ThreadClock
 from ..support.hosts import Order, TaskHost, ThreadHost
 from ..support.invariants import books, leftovers
+from ..support.sharers import SharedModel
 from ..support.witness import Witness
 
 CALLERS = st.integers(0, 5)
@@ -76,7 +77,7 @@ class Machine(RuleBasedStateMachine):
         self.checkins: list[bool] = []
 
     @initialize(
-        kind=st.sampled_from([*["QueuePool"] * 7, "NullPool"]),
+        kind=st.sampled_from([*["QueuePool"] * 7, "NullPool", "AssertionPool"]),
         pool_size=st.sampled_from([1, 1, 1, 2, 2, 3, 0]),
         max_overflow=st.sampled_from([0, 0, 1, 1, 1, 2, -1]),
         recycle=st.sampled_from([-1, 0, 10]),
@@ -112,29 +113,38 @@ class Machine(RuleBasedStateMachine):
             options |= {"pool_size": pool_size, "max_overflow": max_overflow}
             options |= {"use_lifo": use_lifo, "max_waiting": max_waiting, "timeout": None}
         else:
-            keep, capacity = 0, math.inf
-        if listens:
-            options["listeners"] = [_Checkins(self.checkins)]
-        self.listens = listens
-        self.kind = kind
-        self.witness = Witness(coroutine=not self.host.blocking, capacity=capacity)
-        self.witness.before = self._fail
-        pools: Any = sync if self.host.blocking else anypool
-        self.pool = getattr(pools, kind)(self.witness.creator, **options)
-        if not self.host.blocking:
-            self.host.in_loop(self.pool._runtime.caller)
-            self.pool._runtime.now = self.clock.monotonic
+            keep, capacity = (0, math.inf) if kind == "NullPool" else (1, 1)
+        self._make(kind, listens, capacity, options)
         self.model = Model(
             keep,
             capacity,
             recycle,
             threadlocal,
             resets=reset is not None,
-            pools=kind == "QueuePool",
+            pools=kind != "NullPool",
+            asserts=kind == "AssertionPool",
             lifo=use_lifo,
-            ping_after={"False": math.inf, "True": -1.0}.get(str(pre_ping), pre_ping),
+            ping_after=_ping_after(pre_ping),
             most=math.inf if max_waiting is None else max_waiting,
         )
+
+    def _make(
+        self, kind: str, listens: bool, capacity: float, options: dict[str, Any]
+    ) -> None:
+        if listens:
+            options["listeners"] = [_Checkins(self.checkins)]
+        self.listens = listens
+        self.kind = kind
+        shared = kind not in ("QueuePool", "NullPool", "AssertionPool")
+        self.witness = Witness(
+            coroutine=not self.host.blocking, capacity=capacity, shared=shared
+        )
+        self.witness.before = self._fail
+        pools: Any = sync if self.host.blocking else anypool
+        self.pool = getattr(pools, kind)(self.witness.creator, **options)
+        if not self.host.blocking:
+            self.host.in_loop(self.pool._runtime.caller)
+            self.pool._runtime.now = self.clock.monotonic
         self.fail_connects = self.fail_resets = self.fail_pings = 0
         self.closing: list[Order] = []
         self.before = self._stats()
@@ -186,6 +196,7 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(order.error, lease.error), order.error
         else:
             self._same(lease, order.result)
+            self._spare_sharers(lease)
             self.model.close(lease)
             self._do(caller, order.result.close)
 
@@ -197,6 +208,7 @@ class Machine(RuleBasedStateMachine):
             self._close(self._pick(pick), caller)
 
     def _close(self, lease: Lease, caller: int) -> None:
+        self._spare_sharers(lease)
         self.model.close(lease)
         self._do(caller, self.real[lease].close)
 
@@ -204,6 +216,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICKS)
     def drop(self, pick: int) -> None:
         lease = self._pick(pick)
+        self._spare_sharers(lease)
         self.model.close(lease, all_of_it=True)
         if self.host.blocking:
             del self.real[lease]
@@ -214,7 +227,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICKS, caller=CALLERS)
     def invalidate(self, pick: int, caller: int) -> None:
         lease = self._pick(pick)
-        if not self._is_busy(caller):
+        if not self._is_busy(caller) and not _is_shared(lease):
             self.model.invalidate(lease)
             self._do(caller, self.real[lease].invalidate)
 
@@ -222,7 +235,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICKS, caller=CALLERS)
     def detach(self, pick: int, caller: int) -> None:
         lease = self._pick(pick)
-        if not self._is_busy(caller):
+        if not self._is_busy(caller) and not _is_shared(lease):
             self.real[lease].connection.detached = True
             self.model.detach(lease)
             self._do(caller, self.real[lease].detach)
@@ -319,6 +332,11 @@ class Machine(RuleBasedStateMachine):
         self.fail_connects = self.model.failing_connects = 0
         self.fail_pings = self.model.failing_pings = 0
 
+    def _spare_sharers(self, lease: Lease) -> None:
+        """What one does to a connection that others have is not modelled."""
+        if _is_shared(lease):
+            self.fail_resets = self.model.failing_resets = 0
+
     def _pick(self, pick: int) -> Lease:
         return list(self.real)[pick % len(self.real)]
 
@@ -403,8 +421,8 @@ class Machine(RuleBasedStateMachine):
         model = self.model
         return {
             "open": len(model.open),
-            "size": model.total,
-            "idle": len(model.idle),
+            "size": model.size(),
+            "idle": model.spare(),
             "checked_out": len(model.out),
             "connecting": 0,
             "waiting": len(model.waiters),
@@ -429,11 +447,65 @@ class Machine(RuleBasedStateMachine):
             self.patch.undo()
 
 
+class SharedMachine(Machine):
+    """The same with pools whose connections several callers may have at a time."""
+
+    model: SharedModel
+
+    @initialize(
+        limit=st.sampled_from([None, None, 1, 2, 3]),
+        recycle=st.sampled_from([-1, 0, 10]),
+        threadlocal=st.booleans(),
+        reset=st.sampled_from(["rollback", "commit", None]),
+        listens=st.booleans(),
+        pre_ping=st.sampled_from([False, True, 5.0]),
+    )
+    def start(  # other options
+        self,
+        limit: int | None,
+        recycle: float,
+        threadlocal: bool,
+        reset: Any,
+        listens: bool,
+        pre_ping: bool | float,
+    ) -> None:
+        options: dict[str, Any] = {
+            "recycle": recycle,
+            "reset_on_return": reset,
+            "pre_ping": pre_ping,
+        }
+        if limit is None:
+            kind = "StaticPool"
+            options["use_threadlocal"] = threadlocal
+        else:
+            kind = "SingletonThreadPool" if self.host.blocking else "SingletonTaskPool"
+            options["pool_size"], threadlocal = limit, True
+        self._make(kind, listens, math.inf, options)
+        self.model = SharedModel(
+            0,
+            math.inf,
+            recycle,
+            threadlocal,
+            resets=reset is not None,
+            ping_after=_ping_after(pre_ping),
+            limit=limit,
+        )
+
+
+def _is_shared(lease: Lease) -> bool:
+    return lease.slot is not None and lease.slot.users > 1
+
+
+def _ping_after(pre_ping: bool | float) -> float:
+    return {"False": math.inf, "True": -1.0}.get(str(pre_ping), pre_ping)
+
+
+@pytest.mark.parametrize("machine", [Machine, SharedMachine])
 @pytest.mark.parametrize("mode", ["blocking", "asyncio", "trio"])
-def test_pool_and_model_agree(mode: str) -> None:
+def test_pool_and_model_agree(mode: str, machine: type[Machine]) -> None:
     """Whatever is done, in whatever order, is what the model says."""
     run_state_machine_as_test(
-        type("Machine", (Machine,), {"mode": mode}),
+        type("Machine", (machine,), {"mode": mode}),
         settings=settings(
             max_examples=rounds(25, 400),
             phases=[Phase.generate, *([Phase.shrink] if EFFORT >= 1 else [])],

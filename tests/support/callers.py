@@ -24,6 +24,7 @@ class Slot:
     epoch: int
     connection: Connection | None = None
     returned_at: float = 0.0
+    users: int = 0
 
 
 @dataclass(eq=False)
@@ -46,9 +47,12 @@ class Lease:
 
 @dataclass
 class Model:
-    """A pool that is not opened: QueuePool; with keep=0 and no capacity also NullPool.
+    """A pool that is not opened.
+
+    QueuePool; with keep=0 and no capacity NullPool; if nobody may wait AssertionPool.
 
     Attributes:
+        asserts: whether it is a bug to come when all is out.
         ping_after: seconds of idling after which a connection is pinged.
         most: how many may wait.
         open: all open connections.
@@ -65,6 +69,7 @@ class Model:
     threadlocal: bool
     resets: bool = True
     pools: bool = True
+    asserts: bool = False
     lifo: bool = False
     ping_after: float = math.inf
     most: float = math.inf
@@ -95,11 +100,17 @@ class Model:
         lease = Lease(caller, share)
         if self.closed:
             self._fail(lease, anypool.PoolClosedError)
-            return lease
+        else:
+            self._admit(lease, patience)
+        return lease
+
+    def _admit(self, lease: Lease, patience: bool) -> None:
         held_back = self.suspended or self.waiters
         slot = None if held_back else self._free_slot()
         if slot is not None:
             self._prepare(lease, slot)
+        elif self.asserts:
+            self._fail(lease, AssertionError)
         elif not patience:
             self.counts["timeouts"] += 1
             self._fail(lease, anypool.PoolTimeoutError)
@@ -107,7 +118,6 @@ class Model:
             self._fail(lease, anypool.TooManyWaitersError)
         else:
             self.waiters.append(lease)
-        return lease
 
     def give_up(self, lease: Lease) -> None:
         """A waiter leaves the queue."""
@@ -218,7 +228,23 @@ class Model:
             return Slot(self.epoch)
         return None
 
+    def size(self) -> int:
+        """Return how many connections and leases there are, or slots if those count."""
+        if not self.asserts:
+            return self.total
+        return len(self.out) + self.spare()
+
+    def spare(self) -> int:
+        """Return how many of them are idle."""
+        if not self.asserts:
+            return len(self.idle)
+        return sum(slot.connection is not None for slot in self.idle)
+
     def _prepare(self, lease: Lease, slot: Slot) -> None:
+        self._part_with_unfit(slot)
+        self._equip(lease, slot)
+
+    def _part_with_unfit(self, slot: Slot) -> None:
         connection = slot.connection
         if connection is not None:
             if (
@@ -229,6 +255,8 @@ class Model:
             elif self.now - slot.returned_at > self.ping_after and self.failing_pings:
                 self.failing_pings -= 1
                 self._close(slot, "ping")
+
+    def _equip(self, lease: Lease, slot: Slot) -> None:
         if slot.connection is None:
             if self.failing_connects:
                 self.failing_connects -= 1

@@ -123,6 +123,8 @@ class TaskHost:
     def close(self) -> None:
         for inbox in self._inboxes.values():
             self._portal.call(inbox.close)
+        # After a failure, some may wait for what will never come.
+        self._portal.call(self._portal.stop, True)
         self._manager.__exit__(None, None, None)
 
 

@@ -98,6 +98,11 @@ async def assert_nothing_lost(
         ) from None
     assert not books(pool), f"{where}: {books(pool)}"
     assert not witness.violations, f"{where}: {witness.violations}, {witness.events}"
+    stats = pool.stats()
+    assert stats.opened == len(witness.connections), f"{where}: {stats}, {witness.events}"
+    if not any(each.detached for each in witness.connections):
+        closed = sum(stats.closed.values())
+        assert closed == stats.opened, f"{where}: {stats}, {witness.events}"
 
 
 def assert_all_closed(pool: Any, witness: Witness) -> None:

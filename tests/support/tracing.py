@@ -28,6 +28,7 @@ class AtLine:
         self.count = 0
         self._number = number
         self._act = act
+        self._raised: tuple[FrameType, int] | None = None
 
     def __enter__(self) -> AtLine:
         self._before = sys.gettrace()
@@ -42,7 +43,14 @@ class AtLine:
         if event == "call":
             if not code.co_filename.startswith(_SOURCE) or in_finalizer(frame):
                 return None
+        elif event == "exception":
+            self._raised = frame, frame.f_lineno
         elif event == "line":
+            raised, self._raised = self._raised, None
+            if raised == (frame, frame.f_lineno):
+                # Python 3.12 is on its way to a with block's __exit__(), which is on the
+                # same line. No interrupt can strike there, and without a tracer none does.
+                return self._trace
             self.count += 1
             if self.count == self._number:
                 self.where = f"{code.co_filename[len(_SOURCE) :]}:{frame.f_lineno}"
