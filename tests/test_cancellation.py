@@ -587,15 +587,11 @@ def test_cancellation_at_every_suspension(
     style: str, kind: str, scenario: Scenario, driver: str
 ) -> None:
     """Nothing is lost, whichever await is the last."""
-    gc.freeze()  # what there is now needn't be looked at: that makes collecting quick
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            backend = style.partition(" ")[0]
-            anyio.run(_at_every, style, kind, scenario, driver, backend=backend)
-            gc.collect()
-    finally:
-        gc.unfreeze()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        backend = style.partition(" ")[0]
+        anyio.run(_at_every, style, kind, scenario, driver, backend=backend)
+        gc.collect()
 
 
 async def _at_every(style: str, kind: str, scenario: Scenario, driver: str) -> None:

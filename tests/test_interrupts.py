@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -29,6 +29,9 @@ from .support.fakes import World
 from .support.invariants import running
 from .support.modes import PATIENCE
 from .support.tracing import AtLine
+
+pytestmark = pytest.mark.interrupts
+
 
 Scenario = Callable[["Stage"], Iterator[None]]
 
@@ -405,22 +408,6 @@ CASES = [
 ]
 
 
-@contextmanager
-def _quick_collector() -> Iterator[None]:
-    # All that there is now needn't be looked at: that makes collecting a hundred times
-    # faster.
-    gc.collect()
-    gc.freeze()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            # What an interrupt struck between the call of a coroutine and its first step.
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-            yield
-    finally:
-        gc.unfreeze()
-
-
 @pytest.mark.parametrize("at", [AtLine, AtCall])
 @pytest.mark.parametrize(("kind", "scenario"), CASES)
 def test_interrupt_at_every_line(
@@ -429,7 +416,10 @@ def test_interrupt_at_every_line(
     """Nothing is lost, whichever line is the last that runs, or call that is made."""
     found: list[str] = []
     number = 0
-    with _quick_collector():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        # What an interrupt struck between the call of a coroutine and its first step.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         while True:
             number += 1
             where = _Strike(kind, scenario, number, at, found).go()

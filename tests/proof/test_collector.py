@@ -111,6 +111,7 @@ def invalidate(pool: Any) -> None:
     lease = pool.unique_connection()
     lease.invalidate()
     lease = pool.unique_connection()
+    lease.connection.detached = True
     lease.detach()
     lease.close()
 
@@ -134,6 +135,7 @@ async def invalidate_async(pool: Any) -> None:
     lease = await pool.unique_connection()
     await lease.invalidate()
     lease = await pool.unique_connection()
+    lease.connection.detached = True
     await lease.detach()
     await lease.close()
 
@@ -162,10 +164,9 @@ SCENARIOS_ASYNC = [cycle_async, invalidate_async, wait_async, dispose_async]
 
 
 @contextmanager
-def _quick_collector(*, automatic: bool) -> Iterator[None]:
+def _collecting(*, automatic: bool) -> Iterator[None]:
     before = gc.get_threshold()
     gc.collect()
-    gc.freeze()  # what there is now needn't be looked at
     if automatic:
         gc.set_threshold(1, 1, 1)
     else:
@@ -177,7 +178,6 @@ def _quick_collector(*, automatic: bool) -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.enable()
-        gc.unfreeze()
 
 
 async def _now(condition: Callable[[], object]) -> None:
@@ -227,7 +227,7 @@ def test_collected_at_every_line(kind: str, scenario: Callable[[Any], None]) -> 
         lines.append(at.where)
         run_blocking(stage.check(_now, at.where))
 
-    with _quick_collector(automatic=False):
+    with _collecting(automatic=False):
         while lines[-1] is not None:
             _in_thread(lambda: run(len(lines)))
     assert len(lines) > 20
@@ -246,7 +246,7 @@ def test_collector_at_every_allocation(kind: str, scenario: Callable[[Any], None
             litter.drop()
         run_blocking(stage.check(_now, f"every {every} lines"))
 
-    with _quick_collector(automatic=True):
+    with _collecting(automatic=True):
         for every in range(1, 60 if EFFORT else 12):
             _in_thread(lambda every=every: run(every))  # type: ignore[misc]
 
@@ -299,7 +299,7 @@ def test_collected_at_every_line_in_a_loop(
                 return number
         raise AssertionError
 
-    with _quick_collector(automatic=False):
+    with _collecting(automatic=False):
         assert anyio.run(run_all, **driven(backend)) > 20
 
 

@@ -488,22 +488,30 @@ SHARED: list[tuple[str, dict[str, Any], Scenario]] = [
     if (kind, scenario) != ("StaticPool", detach_and_wait)
 ]
 BOTH_WAYS = (contend, dispose_and_give, close_and_give, shrink_and_give)
-CASES = [
-    pytest.param(
-        kind,
-        options,
-        scenario,
-        id=f"{kind}-{scenario.__name__}{'-loose' if options is LOOSE else ''}",
-        marks=[] if options is TIGHT or scenario in BOTH_WAYS else [proof],
+
+
+def cases(*in_any_case: Scenario, tight: bool = False) -> pytest.MarkDecorator:
+    """Run these scenarios, or those with little room, always; and all of them as proof."""
+    return pytest.mark.parametrize(
+        ("kind", "options", "scenario"),
+        [
+            pytest.param(
+                kind,
+                options,
+                scenario,
+                id=f"{kind}-{scenario.__name__}{'-loose' if options is LOOSE else ''}",
+                marks=[]
+                if (tight and options is TIGHT) or scenario in in_any_case
+                else [proof],
+            )
+            for kind, options, scenario in QUEUE + SHARED
+        ],
     )
-    for kind, options, scenario in QUEUE + SHARED
-]
 
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
     gc.collect()
-    gc.freeze()
     gc.disable()
     try:
         with warnings.catch_warnings():
@@ -511,7 +519,6 @@ def _no_collector() -> Iterator[None]:
             yield
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 def play(
@@ -561,14 +568,13 @@ def explore(
     return count
 
 
-@pytest.mark.parametrize(("kind", "options", "scenario"), CASES)
+@cases(*BOTH_WAYS, tight=True)
 def test_all_schedules(kind: str, options: dict[str, Any], scenario: Scenario) -> None:
     """Two threads, and one preemption anywhere."""
     assert explore(1, kind, options, scenario) > 20
 
 
-@proof
-@pytest.mark.parametrize(("kind", "options", "scenario"), CASES)
+@cases(detach_and_close)
 def test_all_schedules_with_two_preemptions(
     kind: str, options: dict[str, Any], scenario: Scenario
 ) -> None:
@@ -576,7 +582,6 @@ def test_all_schedules_with_two_preemptions(
     assert explore(2, kind, options, scenario) > 70
 
 
-@proof
 def test_nobody_comes_between() -> None:
     """A return is interrupted twice: by one who waits, and by one who comes after that."""
     assert explore(2, "QueuePool", TIGHT, come_last, only=0) > 200

@@ -452,15 +452,11 @@ def _conditions(mode: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadCl
         sys, "unraisablehook", lambda hook: complaints.append(hook.exc_type)
     )
     logging.disable()
-    gc.collect()
-    gc.freeze()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            yield clock
-    finally:
-        gc.unfreeze()
-        logging.disable(logging.NOTSET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield clock
+        gc.collect()
+    logging.disable(logging.NOTSET)
     assert set(complaints) <= {Fatal}, complaints
 
 

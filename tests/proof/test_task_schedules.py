@@ -356,14 +356,9 @@ async def explore(kind: str, scenario: Scenario, bound: int, native: bool) -> in
 
 
 def run(backend: str, *args: Any) -> Any:
-    gc.collect()
-    gc.freeze()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            return anyio.run(*args, **driven(backend))
-    finally:
-        gc.unfreeze()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        return anyio.run(*args, **driven(backend))
 
 
 @pytest.mark.parametrize(("kind", "scenario"), CASES)
