@@ -304,6 +304,31 @@ async def test_ping_in_a_thread_outlasts_its_caller(
     await pool.close()
 
 
+@pytest.mark.parametrize("how", ["dispose", "close"])
+@pytest.mark.parametrize("kind", ["QueuePool", "AssertionPool", "StaticPool", "Singleton"])
+async def test_connect_in_a_thread_outlasts_its_caller_and_the_pool(
+    mode: Mode, kind: str, how: str
+) -> None:
+    """Then nobody wants the connection any more."""
+    if mode.name != "threads":
+        pytest.skip("a thread that can't be stopped")
+    holds = Holds(mode)
+    connecting = holds.on("connect")
+    pool = mode.pool(kind, creator=holds.connect)
+    with pytest.raises(anypool.PoolTimeoutError):
+        await pool.connect(timeout=0.01)
+    assert connecting.reached == 1
+    if how == "dispose":
+        await pool.dispose()
+    else:
+        await pool.close(timeout=0)
+    connecting.release()
+    await mode.until(lambda: mode.world.count("close"))
+    assert not mode.world.open
+    assert pool.stats().size == 0
+    await pool.close()
+
+
 async def _kept_alive(mode: Mode, holds: Holds) -> tuple[Any, Hold]:
     """Return a pool whose only connection is just being pinged, and what holds that up."""
     pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0, keepalive=0.001)

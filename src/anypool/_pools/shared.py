@@ -47,19 +47,13 @@ class SharedSlots(Pool[ConnT]):
         return record._users == 1 and super()._is_ping_due(record, since)
 
     async def _ready(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
+        ready = self._alone(record, super()._ready, lease, record)
         if self._runtime.blocking or self._inline:
-            await self._ready_alone(lease, record)
+            await ready
         else:
             # A creator or ping in a thread goes on when this caller leaves; the next one
             # then waits for its connection.
-            await self._work_on(lease, self._ready_alone(lease, record))
-
-    async def _ready_alone(
-        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]
-    ) -> None:
-        await self._alone(record, super()._ready, lease, record)
-        if not record._users and not self._is_kept(record):
-            await self._close(record, self._surplus_reason(record))
+            await self._work_on(lease, ready)
 
     async def _close(
         self, record: ConnectionRecord[ConnT], reason: CloseReason | None
