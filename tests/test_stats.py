@@ -1,20 +1,171 @@
-"""Statistics, whatever threads and tasks do at random: consistent, and monotonic."""
+"""Statistics: what they count, and that they are consistent whatever is done at random."""
 
 from __future__ import annotations
 
+import math
 import random
+import signal
+import threading
+import warnings
 from typing import Any
 
+import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 import anypool
 
 from .support.bounds import rounds, seeds
 from .support.modes import Mode
+from .support.opened import inner, opened
 from .test_remains import assert_monotonic
 
-KINDS = ["QueuePool", "NullPool", "StaticPool", "Singleton"]
+KINDS = ["QueuePool", "NullPool", "StaticPool", "AssertionPool", "Singleton"]
+CROWDED = [kind for kind in KINDS if kind != "AssertionPool"]
+
+
+async def test_stats(mode: Mode) -> None:
+    pool, clock = await opened(mode, pool_size=1, max_overflow=1)
+    first = await mode.go(pool.unique_connection())
+    second = await mode.go(pool.unique_connection())
+    stats = pool.stats()
+    assert (stats.size, stats.checked_out, stats.idle, stats.waiting) == (2, 2, 0, 0)
+    assert (stats.checkouts, stats.opened) == (2, 2)
+
+    async def wait() -> None:
+        async with mode.block(pool.connect()):
+            pass
+
+    async with mode.group() as start:
+        start(wait)
+        await mode.until(lambda: pool.stats().waiting == 1)
+        clock.now += 3
+        assert pool.stats().oldest_wait == 3
+        await mode.go(first.close())
+    with pytest.raises(anypool.PoolTimeoutError):
+        lease = await mode.go(pool.unique_connection())
+        await mode.go(pool.unique_connection(timeout=0))
+    await mode.go(lease.close())
+    clock.now += 2
+    await mode.go(second.close())
+    stats = pool.stats()
+    assert stats.use_time == 3 + 5
+    assert (stats.checkouts, stats.timeouts, stats.cancelled) == (4, 1, 0)
+    assert stats.wait_time >= 3
+    assert stats.waits >= 1
+    assert (stats.size, stats.idle, stats.checked_out) == (1, 1, 0)
+    assert stats.closed == {"overflow": 1}
+    with pytest.raises(AttributeError):
+        stats.size = 3
+    with pytest.raises(TypeError):
+        stats.closed["idle"] = 3
+    await mode.go(pool.close())
+    after = pool.stats()
+    assert (after.size, after.checkouts, after.use_time) == (0, 4, 8)
+    assert after.closed == {"overflow": 1, "dispose": 1}
+
+
+async def test_cancelled_waiters_are_counted(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    lease = await mode.go(pool.connect())
+    if mode.blocking:
+        if mode.name == "portal" or not hasattr(signal, "pthread_kill"):
+            pytest.skip("no interrupt comes through")
+        main = threading.main_thread().ident
+        assert main is not None
+
+        async def interrupt() -> None:
+            await mode.until(lambda: pool.stats().waiting == 1)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        async with mode.group() as start:
+            start(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                await mode.go(pool.unique_connection())
+    else:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pool.unique_connection().__aenter__)
+            await mode.until(lambda: pool.stats().waiting == 1)
+            tasks.cancel_scope.cancel()
+    stats = pool.stats()
+    assert (stats.cancelled, stats.timeouts, stats.waiting) == (1, 0, 0)
+    assert stats.waits == 1
+    await mode.go(lease.close())
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_stats_of_all_pools(mode: Mode, kind: str) -> None:
+    pool = mode.pool(kind)
+    for _ in range(3):
+        async with mode.block(pool.connect()):
+            stats = pool.stats()
+            assert (stats.checked_out, stats.size) == (1, 1)
+    stats = pool.stats()
+    assert stats.checkouts == 3
+    assert stats.opened == len(mode.world.connections)
+    assert sum(stats.closed.values()) == stats.opened - len(mode.world.open)
+    assert not math.isnan(stats.use_time)
+    await mode.go(pool.close())
+    stats = pool.stats()
+    assert sum(stats.closed.values()) == stats.opened
+
+
+async def test_use_times_are_measured_for_those_who_ask(mode: Mode) -> None:
+    pool, clock = await opened(mode)
+
+    async def use(times: int) -> None:
+        for _ in range(times):
+            async with mode.block(pool.connect()):
+                clock.now += 1
+
+    await use(1200)
+    assert not inner(pool)._timed
+    async with mode.block(pool.connect()):
+        clock.now += 100  # not measured: nobody had asked
+        assert pool.stats().use_time == 1000
+        clock.now += 1
+    assert pool.stats().use_time == 1001
+    await use(1200)
+    assert pool.stats().use_time == 2201
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("how", ["close", "invalidate", "detach", "drop"])
+async def test_use_ends_with_the_lease(mode: Mode, how: str) -> None:
+    pool, clock = await opened(mode)
+    leases = [await mode.go(pool.connect())]
+    clock.now += 3
+    if how == "drop":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            leases.clear()
+        await mode.settle()
+    else:
+        await mode.go(getattr(leases[0], how)())
+    await mode.until(lambda: pool.stats().checked_out == 0)
+    clock.now += 5
+    assert pool.stats().use_time == 3
+    for lease in leases:
+        await mode.go(lease.close())
+    assert pool.stats().use_time == 3
+    await mode.go(pool.close())
+
+
+async def test_detached_connections_are_not_counted(mode: Mode) -> None:
+    """However they are closed: they aren't the pool's any more."""
+    pool = mode.pool()
+    for close in ("close", "invalidate"):
+        lease = await mode.go(pool.connect())
+        await mode.go(lease.detach())
+        await mode.go(getattr(lease, close)())
+    assert not mode.world.open
+    assert pool.stats().closed == {}
+
+
+# At random.
 
 
 def consistent(stats: anypool.PoolStats, live: int, detached: int) -> None:
@@ -26,7 +177,7 @@ def consistent(stats: anypool.PoolStats, live: int, detached: int) -> None:
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CROWDED)
 async def test_at_random(mode: Mode, kind: str, is_open: bool) -> None:
     for seed in seeds(rounds(1, 100)):
         await _once(mode, kind, is_open, random.Random(seed))

@@ -1,4 +1,4 @@
-"""Holds: operations of fake connections that stop until the test lets them go on."""
+"""Operations of fake connections that stop until the test lets them go on, or are slow."""
 
 from __future__ import annotations
 
@@ -181,3 +181,18 @@ class _BlockingInterruptible(DBAPIDriver):
 def interruptible(mode: Mode) -> Any:
     """Return a driver whose connections can be reset after an interrupted statement."""
     return _Interruptible() if mode.world.coroutine else _BlockingInterruptible()
+
+
+def slow_connects(mode: Mode, seconds: float) -> None:
+    """Let each connect take so long."""
+    create = mode.world.connect
+
+    def slow() -> Any:
+        time.sleep(seconds)
+        return create()
+
+    async def slow_async() -> Any:
+        await anyio.sleep(seconds)
+        return await create()
+
+    mode.world.connect = slow_async if mode.world.coroutine else slow  # type: ignore[method-assign]  # a slower one
