@@ -326,6 +326,42 @@ async def test_cursor_that_can_not_be_opened_as_the_lease_was_closed(
     assert pool.checkedout() == 0
 
 
+async def test_checkout_is_entered_once_at_a_time(mode: Mode) -> None:
+    """The second would take the first one's lease for its own."""
+    if mode.blocking:
+        pytest.skip("connect() has checked out already")
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    checkout = pool.connect()
+    async with checkout as connection:
+        with pytest.raises(anypool.InvalidRequestError, match="is entered already"):
+            async with checkout:
+                pass
+        assert pool.checkedout() == 1
+        with pytest.raises(anypool.PoolTimeoutError):
+            await pool.unique_connection(timeout=0)
+    async with checkout as again:
+        assert again is connection
+
+    refused: list[Exception] = []
+
+    async def enter() -> None:
+        try:
+            async with checkout:
+                await mode.until(lambda: refused)
+        except anypool.InvalidRequestError as error:
+            refused.append(error)
+
+    lease = await pool.unique_connection()
+    async with mode.group() as start:
+        start(enter)
+        start(enter)
+        await mode.until(lambda: refused)
+        await lease.close()
+    assert len(refused) == 1
+    assert pool.checkedin() == 1
+    await pool.dispose()
+
+
 async def test_lease_that_is_closed_in_its_block(mode: Mode) -> None:
     """More often than it was checked out, even."""
     pool = mode.pool()

@@ -298,11 +298,12 @@ async def test_no_thread_outlives_the_close(mode: Mode) -> None:
     assert [t.name for t in late] in ([], ["anypool exit"])
 
 
-async def test_close_while_a_caller_connects(mode: Mode) -> None:
-    """The caller is told, and its connection is closed."""
+@pytest.mark.parametrize("kind", KINDS)
+async def test_close_while_a_caller_connects(mode: Mode, kind: str) -> None:
+    """The caller is told, and its connection is closed, and counted."""
     holds = Holds(mode)
     hold = holds.on("connect")
-    pool = mode.pool(creator=holds.connect)
+    pool = mode.pool(kind, creator=holds.connect)
     told = mode.event()
 
     async def checkout() -> None:
@@ -321,6 +322,9 @@ async def test_close_while_a_caller_connects(mode: Mode) -> None:
             hold.release()
         await told.wait()
     await mode.until(lambda: not mode.world.open)
+    stats = pool.stats()
+    assert stats.opened == sum(stats.closed.values())
+    assert (stats.size, stats.checked_out) == (0, 0)
 
 
 async def test_background_connect_whose_listener_takes_for_ever(

@@ -38,6 +38,21 @@ async def test_jitter_of_ones_own_choice_holds_when_opened(mode: Mode) -> None:
     await mode.go(pool.close())
 
 
+@pytest.mark.parametrize(
+    "options", [{"recycle": 0}, {"recycle": 10, "recycle_jitter": 1e9}], ids=str
+)
+async def test_connection_that_is_too_old_from_the_first_serves_once(
+    mode: Mode, options: dict[str, Any]
+) -> None:
+    """Or else nobody would ever be served, and the server be stormed."""
+    pool, clock = await opened(mode, pool_size=1, max_overflow=0, **options)
+    for number in (1, 2, 3):
+        async with mode.block(pool.connect(timeout=5)) as connection:
+            assert connection.number == number
+            clock.now += 0.1
+    await mode.go(pool.close())
+
+
 async def test_renewal_doesnt_end_with_the_first_that_is_young(mode: Mode) -> None:
     pool, clock = await opened(mode, pool_size=2, recycle=100, recycle_jitter=0)
     old = await mode.go(pool.unique_connection())

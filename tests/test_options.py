@@ -51,6 +51,41 @@ def test_creator_must_be_a_function(mode: Mode) -> None:
     assert "SECRET" not in str(info.value)
 
 
+@pytest.mark.parametrize(
+    "kind", ["QueuePool", "NullPool", "StaticPool", "AssertionPool", "Singleton"]
+)
+async def test_creator_must_return_something(mode: Mode, kind: str) -> None:
+    """A return that was forgotten is an error, and takes no slot away."""
+    connect = mode.world.connect
+
+    def forgetful() -> None:
+        pass
+
+    async def forgetful_async() -> None:
+        pass
+
+    async def connect_async() -> Any:
+        return await connect()
+
+    forgets = True
+
+    def create() -> Any:
+        if mode.world.coroutine:
+            return forgetful_async() if forgets else connect_async()
+        return forgetful() if forgets else connect()
+
+    pool = mode.pool(kind, creator=create)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="creator: expected it to return a new"):
+            await mode.go(pool.connect(timeout=1))
+    forgets = False
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 1
+    assert pool.stats().failed == 2
+    assert pool.stats().opened == 1
+    await mode.go(pool.dispose())
+
+
 async def test_wrong_timeout_of_a_checkout(mode: Mode) -> None:
     pool = mode.pool()
     with pytest.raises(ValueError, match="timeout: expected 0 or more"):

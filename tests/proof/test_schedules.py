@@ -25,6 +25,10 @@ from ..support.scheduler import Decisions, Planned, Random, Scheduler, scheduled
 from ..support.witness import Witness
 
 
+class BrokenOff(BaseException):
+    """Ends what is going on, as an interrupt does."""
+
+
 class Stage:
     """A pool, the threads that use it, and what they do."""
 
@@ -37,6 +41,7 @@ class Stage:
         self.capacity = 1
         self.fail_connects = 0
         self.refuse: set[int] = set()
+        self.break_off: set[int] = set()
         self.closed = False
         self.oldest = 1
         if kind == "QueuePool":
@@ -52,6 +57,8 @@ class Stage:
             raise ConnectionRefusedError
         if what == "rollback" and getattr(connection, "number", 0) in self.refuse:
             raise ConnectionResetError
+        if what == "rollback" and getattr(connection, "number", 0) in self.break_off:
+            raise BrokenOff
 
     def run(self) -> None:
         with scheduled(self.scheduler):
@@ -423,6 +430,49 @@ def count_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
     yield stage.cycle
 
 
+def look_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One looks at the pool, while one comes and one returns."""
+    lease = stage.take()
+
+    def look() -> None:
+        for _ in range(2):
+            stats = stage.pool.stats()
+            assert 0 <= stats.idle <= stats.size <= 2
+
+    yield look
+    yield lambda: stage.give(lease)
+    yield stage.cycle
+
+
+def open_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One opens the pool for a moment, while others come."""
+    for lease in [stage.take() for _ in range(stage.capacity)]:
+        stage.give(lease)
+
+    def live() -> None:
+        stage.pool.open()
+        stage.close()
+
+    yield stage.cycle_or_not
+    yield live
+    yield stage.cycle_or_not
+
+
+def break_off_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One's reset is broken off, while another returns, and one comes."""
+    leases = [stage.take() for _ in range(stage.capacity)]
+    stage.break_off.add(1)
+
+    def give() -> None:
+        with pytest.raises(BrokenOff):
+            stage.give(leases[0])
+
+    yield give
+    for lease in leases[1:]:
+        yield lambda lease=lease: stage.give(lease)  # type: ignore[misc]
+    yield stage.cycle
+
+
 LIFE = (
     close_and_take,
     close_and_take_idle,
@@ -438,6 +488,9 @@ LIFE = (
     drain_and_take,
     drain_and_give,
     count_and_take,
+    look_and_give,
+    open_and_take,
+    break_off_and_give,
 )
 QUEUE: list[tuple[str, dict[str, Any], Scenario]] = [
     ("QueuePool", options, scenario)
@@ -483,9 +536,16 @@ SHARED: list[tuple[str, dict[str, Any], Scenario]] = [
         close_and_give,
         close_and_wait,
         drain_and_give,
+        look_and_give,
+        break_off_and_give,
     )
-    # Who detaches what others use takes it away from them.
-    if (kind, scenario) != ("StaticPool", detach_and_wait)
+    # What is done to a connection that others use is done to them.
+    if (kind, scenario)
+    not in [("StaticPool", detach_and_wait), ("StaticPool", break_off_and_give)]
+]
+NULL: list[tuple[str, dict[str, Any], Scenario]] = [
+    ("NullPool", {}, scenario)
+    for scenario in (look_and_give, close_and_give, break_off_and_give)
 ]
 BOTH_WAYS = (contend, dispose_and_give, close_and_give, shrink_and_give)
 
@@ -504,7 +564,7 @@ def cases(*in_any_case: Scenario, tight: bool = False) -> pytest.MarkDecorator:
                 if (tight and options is TIGHT) or scenario in in_any_case
                 else [proof],
             )
-            for kind, options, scenario in QUEUE + SHARED
+            for kind, options, scenario in QUEUE + SHARED + NULL
         ],
     )
 

@@ -30,12 +30,12 @@ class Checkout(Generic[ConnT]):
     # Written for speed, as the whole uncontended path: plain slots, no contextlib.
     __slots__ = ("_lease", "_order")
 
-    # No __init__, as for leases: new_checkout() sets this, or the pool by itself. What is
+    # No __init__, as for leases: new_checkout() sets these, or the pool by itself. What is
     # to be had where: the pool, whether the lease is shared, its timeout, the caller's code
     # and position there. In one tuple, since on CPython 3.11 each look at an attribute of a
     # class that has a __getattr__ takes 0.03 µs.
     _order: tuple[Pool[ConnT], bool, float | None, CodeType, int]
-    _lease: PooledConnection[ConnT]
+    _lease: PooledConnection[ConnT] | None
 
     def __await__(self) -> Generator[Any, None, PooledConnection[ConnT]]:
         return self._checkout().__await__()
@@ -51,6 +51,11 @@ class Checkout(Generic[ConnT]):
         return lease
 
     async def __aenter__(self) -> ConnT:
+        before = self._lease
+        if before is not None and before._ref is not None:
+            raise InvalidRequestError(
+                "this checkout is entered already; call connect() for each block"
+            )
         # _checkout() once more, in place: one coroutine less, 0.1 µs.
         pool, share, timeout, code, lasti = self._order
         find_caller = pool._caller
@@ -68,6 +73,7 @@ class Checkout(Generic[ConnT]):
         traceback: TracebackType | None,
     ) -> None:
         lease = self._lease
+        assert lease is not None
         if exc is not None and lease._lost_by(exc):
             await lease.invalidate(exc)
             return
@@ -130,6 +136,7 @@ def new_checkout(
         lasti: where in that the caller is.
     """
     checkout: Checkout[ConnT] = Checkout()
+    checkout._lease = None
     checkout._order = pool, share, timeout, code, lasti
     return checkout
 

@@ -136,6 +136,14 @@ def check_creator(creator: object) -> None:
         )
 
 
+def check_made(connection: object) -> None:
+    if connection is None:
+        raise TypeError(
+            "creator: expected it to return a new connection, not None; is there a "
+            "return statement?"
+        )
+
+
 def check_number(
     name: str, value: object, *, minimum: float, never: float | None = None
 ) -> None:

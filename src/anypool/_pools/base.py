@@ -159,6 +159,7 @@ class Pool(Life[ConnT]):
             check_timeout(timeout)
         # new_checkout(), in place.
         checkout: Checkout[ConnT] = Checkout()
+        checkout._lease = None
         checkout._order = (
             self,
             self._use_threadlocal,
@@ -206,11 +207,14 @@ class Pool(Life[ConnT]):
 
     async def _interrupt(self, caller: Caller) -> None:
         """Stop what a caller's connections are doing in worker threads."""
-        for key, record in list(self._out.items()):
+        for key in list(self._out):
             # A connect that nobody waits for any more is there in its own name.
             lease = key() if isinstance(key, weakref.ref) else None
-            connection = record.connection
-            if lease is None or lease._caller != caller or connection is None:
+            if lease is None or lease._caller != caller:
+                continue
+            record = self._out.get(key)
+            connection = None if record is None else record.connection
+            if record is None or connection is None:
                 continue
             driver = record._driver
             try:

@@ -205,10 +205,13 @@ class Life(Checkouts[ConnT]):
         Those that somebody is closing get their time for that, but in the end.
         """
         known = self._known_records()
+        connecting = set()
         for key in list(self._out):
             lease = key() if isinstance(key, ref) else None
             if lease is not None and not lease._count:
-                continue  # its caller, who is still connecting, will see that it is closed
+                # Its caller, who is still connecting, will see that the pool is closed.
+                connecting.add(self._out.get(key))
+                continue
             record = self._out.pop(key, None)
             if lease is not None:
                 self._callers.pop(lease._caller, None)
@@ -224,6 +227,8 @@ class Life(Checkouts[ConnT]):
                     continue
                 elif not record._driver.blocking:
                     terminate_connection(record)
+            elif record in connecting:
+                continue  # it counts what arrives, and closes that
             self._decide(self._forget, record)
 
     # Statistics.
@@ -251,18 +256,22 @@ class Life(Checkouts[ConnT]):
         )
 
     def _slots(self) -> int:
-        out = {id(record) for record in self._out.values()}
+        out = self._out_now()
         return sum(
-            record.connection is not None or id(record) in out
+            record.connection is not None or record in out
             for record in self._known_records()
         )
 
     def _idle_slots(self) -> int:
-        out = {id(record) for record in self._out.values()}
+        out = self._out_now()
         return sum(
-            record.connection is not None and id(record) not in out
+            record.connection is not None and record not in out
             for record in self._known_records()
         )
+
+    def _out_now(self) -> set[ConnectionRecord[ConnT]]:
+        # In one step, since other threads go on.
+        return set(self._out.values())
 
     def _waiting(self) -> int:
         return 0

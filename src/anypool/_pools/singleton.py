@@ -117,10 +117,11 @@ class SingletonTaskPool(SharedSlots[ConnT]):
         self._share(lease, record)
 
     def _make_room(self) -> None:
-        for caller, record in list(self._conns.items()):
+        for caller in list(self._conns):
             if len(self._conns) < self._size:
                 return
-            if not record._users:
+            record = self._conns.get(caller)
+            if record is not None and not record._users:
                 del self._conns[caller]
                 self._evicted.append(record)
 

@@ -260,7 +260,7 @@ class Turns(Pool[ConnT]):
         return fit
 
     def _is_out(self, record: ConnectionRecord[ConnT]) -> bool:
-        return any(record is other for other in self._out.values())
+        return record in self._out.values()  # in one step, since other threads go on
 
     def _is_idle(self, record: ConnectionRecord[ConnT]) -> bool:
         return record in self._idle or self._is_out(record)

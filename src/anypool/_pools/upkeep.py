@@ -146,10 +146,11 @@ class Upkeep(Turns[ConnT]):
     def _begin_life(self) -> None:
         super()._begin_life()
         # An opened pool has no empty slots.
-        for record in [record for record in self._idle if record.connection is None]:
-            with suppress(ValueError):
-                self._idle.remove(record)
-                self._forget(record)
+        for record in list(self._idle):
+            if record.connection is None:
+                with suppress(ValueError):
+                    self._idle.remove(record)
+                    self._forget(record)
         self._grow()
 
     def _look_after(self) -> None:
@@ -242,8 +243,9 @@ class Upkeep(Turns[ConnT]):
         return use
 
     def _count_connecting(self) -> int:
-        for reference in [r for r in self._connecting if r() is None]:
-            del self._connecting[reference]  # lost by an interrupt
+        for reference in list(self._connecting):
+            if reference() is None:
+                del self._connecting[reference]  # lost by an interrupt
         return len(self._connecting)
 
     def _begin_connects(self, number: int) -> None:
@@ -344,8 +346,8 @@ class Upkeep(Turns[ConnT]):
 
     def _leave_to(self, job: Job, record: ConnectionRecord[ConnT]) -> None:
         # With the slot: as long as this connection is there, no other may take its place.
-        for key, other in list(self._out.items()):
-            if other is record:
+        for key in list(self._out):
+            if self._out.get(key) is record:
                 del self._out[key]
         self._out[job], record._ending = record, True
         job.afterwards = lambda _: self._end_left(job, record)
@@ -359,7 +361,7 @@ class Upkeep(Turns[ConnT]):
         now = self._runtime.now()
         fresh = (
             record.connection is not None
-            and not self._is_stale(record)
+            and record._epoch == self._epoch  # whatever its age: there is no younger one
             and record._since == record._pinged_at  # nobody has had it yet
             and now - record._since < FRESH
         )

@@ -15,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.errors import InvalidRequestError
+from .._core.options import check_made
 from .._core.waiter import Caller, Gate
 from .._drivers.registry import driver_for
 from .thread import needs_loop
@@ -183,6 +184,7 @@ class AnyioRuntime:
         if awaited:
             _before_await(connection)
             connection = await connection
+        check_made(connection)
         record.connection = connection
         return awaited
 

@@ -13,6 +13,7 @@ from typing import Any
 from typing_extensions import TypeVar
 
 from .._core.errors import InvalidRequestError
+from .._core.options import check_made
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
 
@@ -92,6 +93,7 @@ class ThreadRuntime:
         if isawaitable(record.connection):
             awaitable, record.connection = record.connection, None
             raise AwaitableCreator(awaitable)
+        check_made(record.connection)
         return False
 
     async def within(
