@@ -11,7 +11,8 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
-from itertools import pairwise
+from functools import partial
+from itertools import count, pairwise
 from typing import Any
 
 import anyio
@@ -24,6 +25,7 @@ from anypool._runtimes.loop import AnyioRuntime
 from anypool._sync.bridge import LoopThread, _serve
 
 from .support.fakes import World
+from .support.tracing import AtLine
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -400,6 +402,99 @@ def test_loop_thread_that_has_ended_by_itself() -> None:
     assert bridge.has_ended()
 
 
+@pytest.mark.parametrize("what", ["connect", "return"])
+def test_facade_is_closed_at_any_moment(
+    world: World, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another thread is just handing something over to its loop."""
+    monkeypatch.setattr("anypool._sync.bridge.END_TIMEOUT", 0.02)
+
+    async def create() -> Any:
+        return await world.connect()
+
+    told = []
+    for number in count(1):
+        pool: sync.QueuePool[Any] = sync.QueuePool(create)
+        lease = pool.connect() if what == "return" else None
+        close = partial(in_thread, partial(pool.close, timeout=0))
+        try:
+            with AtLine(number, close) as at:
+                if lease is None:
+                    lease = pool.connect()
+                lease.close()
+        except anypool.PoolClosedError as error:
+            told.append(error)
+        pool.close()
+        assert not world.open
+        del lease
+        if at.where is None:
+            break
+    assert told
+
+
+def test_work_that_is_handed_over_while_the_loop_ends() -> None:
+    """Its thread must not wait for a loop that runs no more."""
+    bridge = LoopThread()
+    late = object()
+    bridge._calling.add(late)
+    bridge.stop()
+    bridge.thread.join(0.05)
+    assert bridge.thread.is_alive()
+    bridge._calling.discard(late)
+    bridge.thread.join(10)
+    assert not bridge.thread.is_alive()
+
+
+def test_error_of_the_portal_comes_through() -> None:
+    """A blocking call in the loop's own thread would wait for itself."""
+    bridge = LoopThread()
+
+    async def nested() -> None:
+        bridge.call(nested)
+
+    with pytest.raises(RuntimeError, match="event loop thread"):
+        bridge.call(nested)
+    bridge.stop()
+
+
+def test_recreated_pool_has_the_creator_itself(world: World) -> None:
+    """And not what was made of it when it turned out to be an async one."""
+
+    def create() -> Any:
+        return world.connect()
+
+    for creator in (create, partial(create)):
+        pool: sync.QueuePool[Any] = sync.QueuePool(creator)
+        for _ in range(3):
+            with pool.connect():
+                pass
+            before, pool = pool, pool.recreate()
+            before.close()
+        whole: Any = pool.async_pool._creator
+        assert getattr(whole, "func", whole) is create
+        pool.close()
+
+
+def test_connect_that_has_begun_and_is_not_wanted_any_more(world: World) -> None:
+    """Python doesn't complain of a coroutine that was never awaited."""
+
+    class Refusing:
+        number = 0
+
+        def before_connect(self, parameters: dict[str, Any], record: Any) -> None:
+            self.number += 1
+            if self.number > 1:
+                raise ConnectionRefusedError
+
+    def create() -> Any:
+        return world.connect()
+
+    pool: sync.QueuePool[Any] = sync.QueuePool(create, listeners=[Refusing()])
+    with pytest.raises(ConnectionRefusedError):
+        pool.connect()
+    pool.close()
+
+
 def test_loop_thread_whose_start_was_interrupted() -> None:
     """Nobody is there who could ever stop it."""
     bridge = LoopThread()
@@ -407,7 +502,7 @@ def test_loop_thread_whose_start_was_interrupted() -> None:
     del bridge
     gc.collect()
     ready = threading.Event()
-    in_thread(lambda: anyio.run(_serve, gone, ready))
+    in_thread(lambda: anyio.run(_serve, gone, ready, set()))
     assert not ready.is_set()
 
 

@@ -511,6 +511,87 @@ def test_which_errors_mean_a_loss(error: Exception, closed: bool, lost: bool) ->
     assert driver_for(connection, awaited=False).is_disconnect(error, connection) == lost
 
 
+class Hidden(Session):
+    """Its methods are plain ones, and return what has to be awaited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[str] = []
+
+    def rollback(self) -> Any:
+        return self._end("rollback")
+
+    def commit(self) -> Any:
+        return self._end("commit")
+
+    async def _end(self, how: str) -> None:
+        self.ended.append(how)
+
+    def close(self) -> Any:
+        return self._close()
+
+    async def _close(self) -> None:
+        super().close()
+
+
+class Declared(Hidden):
+    """Its methods are coroutine methods, which a blocking creator can't tell of."""
+
+    async def rollback(self) -> None:
+        self.ended.append("rollback")
+
+    async def commit(self) -> None:
+        self.ended.append("commit")
+
+    async def close(self) -> None:  # type: ignore[override]  # another kind of session
+        await self._close()
+
+
+@pytest.mark.parametrize("how", ["rollback", "commit"])
+@pytest.mark.parametrize("kind", ["QueuePool", "NullPool"])
+@pytest.mark.parametrize("connection_type", [Hidden, Declared])
+def test_what_methods_return_is_awaited(
+    connection_type: type[Hidden], kind: str, how: Any
+) -> None:
+    pool: sync.Pool[Any] = getattr(sync, kind)(connection_type, reset_on_return=how)
+    for _ in range(2):
+        with pool.connect() as connection:
+            pass
+    assert connection.ended == [how] * len(connection.ended)
+    assert len(connection.ended) == (2 if kind == "QueuePool" else 1)
+    pool.close()
+    assert not connection.alive
+
+    async def main() -> None:
+        pool: anypool.Pool[Any] = getattr(anypool, kind)(
+            connection_type, reset_on_return=how
+        )
+        for _ in range(2):
+            async with pool.connect() as connection:
+                pass
+        assert connection.ended == [how] * (2 if kind == "QueuePool" else 1)
+        await pool.close()
+        assert not connection.alive
+
+    anyio.run(main)
+
+
+def test_creator_that_asks_for_a_loop_in_the_old_way() -> None:
+    def create() -> Any:
+        loop = asyncio.get_event_loop_policy().get_event_loop()
+        connecting = loop.create_future()
+        connecting.set_result(Minimal())
+        return connecting
+
+    async def main() -> None:
+        pool = anypool.QueuePool(create)
+        async with pool.connect() as connection:
+            assert connection.alive
+        await pool.close()
+
+    asyncio.run(main())
+
+
 def test_connection_whose_time_was_up_is_not_the_next_callers() -> None:
     """An answer may still be on its way there, and a ping would take it for its own."""
     pool = sync.QueuePool(Minimal, pool_size=1, max_overflow=0)

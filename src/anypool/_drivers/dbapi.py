@@ -22,12 +22,11 @@ class DBAPIDriver:
     def needs_reset(self, connection: Any, /) -> bool:
         return True
 
-    def reset(self, connection: Any, mode: ResetMode, /) -> None:
+    def reset(self, connection: Any, mode: ResetMode, /) -> Any:
         if mode == "full":
             raise CannotReset
         method = getattr(connection, mode, None)
-        if method is not None:
-            method()
+        return None if method is None else method()
 
     def interrupt(self, connection: Any, /) -> None:
         # Another thread may still be in the middle of a call of this connection.
@@ -47,8 +46,8 @@ class DBAPIDriver:
         if hasattr(connection, "rollback"):
             connection.rollback()
 
-    def close(self, connection: Any, /) -> None:
-        connection.close()
+    def close(self, connection: Any, /) -> Any:
+        return connection.close()
 
     def terminate(self, connection: Any, /) -> bool:
         # A finalizer has nobody to report to, and the pool drops the connection anyway.

@@ -7,6 +7,7 @@ cycle is some 1.2 µs.
 
 from __future__ import annotations
 
+from inspect import isawaitable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -126,7 +127,9 @@ class QuickPath(Upkeep[ConnT]):
                     return record
                 # In place: a call of a method of ours takes 0.06 µs on CPython 3.11.
                 try:
-                    record._driver.reset(connection, mode)
+                    reset = record._driver.reset(connection, mode)
+                    if reset is not None and isawaitable(reset):
+                        run(reset)
                 except Exception as error:
                     self._spawn(self._invalidate_record(record, error, "reset"))
                     return record

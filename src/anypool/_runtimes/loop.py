@@ -205,9 +205,7 @@ class AnyioRuntime:
             await work
 
     async def call(self, blocking: bool, function: Callable[..., Any], *args: Any) -> Any:
-        if blocking:
-            return await self._in_thread(function, *args)
-        result = function(*args)
+        result = await self._in_thread(function, *args) if blocking else function(*args)
         return await result if isawaitable(result) else result
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:

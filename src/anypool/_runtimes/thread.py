@@ -36,7 +36,10 @@ def needs_loop(error: BaseException) -> bool:
 
     Some async drivers ask for it before they return anything that could be awaited.
     """
-    return type(error) is RuntimeError and str(error) == "no running event loop"
+    text = str(error)
+    return type(error) is RuntimeError and (
+        text == "no running event loop" or text.startswith("There is no current event loop")
+    )
 
 
 async def create_later(creator: Callable[[], Any]) -> Any:

@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal
 from typing_extensions import TypeVar
 
 from .._core.errors import InvalidRequestError, PoolClosedError
+from .._runtimes.loop import END_TIMEOUT
 
 if TYPE_CHECKING:
     from .._pools.base import Pool
@@ -42,6 +43,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._starting = threading.Lock()
+        self._calling: set[object] = set()  # a token for each thread that hands work over
         self._start()
 
     def _start(self) -> None:
@@ -49,7 +51,7 @@ class LoopThread:
         ready = threading.Event()
         thread = threading.Thread(
             target=anyio.run,
-            args=(_serve, weakref.ref(self), ready),
+            args=(_serve, weakref.ref(self), ready, self._calling),
             daemon=True,
             name="anypool event loop",
         )
@@ -65,12 +67,21 @@ class LoopThread:
             # Forked: the thread has stayed with the parent. Others may come at this moment.
             with self._starting:
                 if self._pid != os.getpid():
+                    self._calling = set()
                     self._start()
-        if self._portal is None:
-            raise PoolClosedError(
-                "this pool is closed, or its event loop has ended with the main thread"
-            )
-        future = self._portal.start_task_soon(_outcome, function, args)
+        token = object()
+        try:
+            self._calling.add(token)
+            portal = self._portal
+            if portal is None:
+                raise PoolClosedError(_LOOP_HAS_ENDED)
+            future = portal.start_task_soon(_outcome, function, args)
+        except RuntimeError:
+            if self._portal is not None:
+                raise
+            raise PoolClosedError(_LOOP_HAS_ENDED) from None
+        finally:
+            self._calling.discard(token)
         try:
             answer = future.result()
         except BaseException:
@@ -113,7 +124,12 @@ async def _outcome(
         return [None, error]
 
 
-async def _serve(weak_bridge: weakref.ref[LoopThread], ready: threading.Event) -> None:
+_LOOP_HAS_ENDED = "this pool is closed, or its event loop has ended with the main thread"
+
+
+async def _serve(
+    weak_bridge: weakref.ref[LoopThread], ready: threading.Event, calling: set[object]
+) -> None:
     async with BlockingPortal() as portal:
         bridge = weak_bridge()
         if bridge is None:
@@ -122,6 +138,11 @@ async def _serve(weak_bridge: weakref.ref[LoopThread], ready: threading.Event) -
         del bridge
         ready.set()
         await portal.sleep_until_stopped()
+    # Who was just handing work over when it stopped must not wait for a loop that runs no
+    # more.
+    with anyio.move_on_after(END_TIMEOUT):
+        while calling:  # noqa: ASYNC110  # threads set no event of a loop
+            await anyio.sleep(0.001)
 
 
 _loop_threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()

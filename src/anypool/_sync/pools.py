@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from functools import partial
 from inspect import iscoroutinefunction
 from types import CodeType, CoroutineType, TracebackType
 from typing import Any, Generic, Self, overload
@@ -20,6 +19,7 @@ from .._pools import assertion, base, null, queue, singleton, static
 from .._pools.checkouts import POOL_DEFAULT
 from .._pools.closes import CLOSE_TIMEOUT
 from .._runtimes.thread import AwaitableCreator, run, this_thread
+from .begun import first_then, without_first
 from .bridge import Bridge, LoopThread, Visit
 from .lease import PooledConnection
 
@@ -156,9 +156,8 @@ class Pool(Generic[ConnT]):
             blocking = self._pool
             if blocking._blocking:
                 self._bridge = bridge = LoopThread()
-                pool = type(blocking)(
-                    _first_then(first, blocking._creator), **blocking._recreate_options()
-                )
+                creator = first_then(first, blocking._creator)
+                pool = type(blocking)(creator, **blocking._recreate_options())
                 try:
                     if blocking._was_opened():
                         blocking._stop_looking_after()
@@ -203,7 +202,8 @@ class Pool(Generic[ConnT]):
         """Return a new, empty pool with the same creator, options and listeners."""
         if isinstance(self._bridge, Visit):
             raise InvalidRequestError("recreate the async pool, not the facade over it")
-        return type(self)(self._pool._creator, **self._pool._recreate_options())
+        creator = without_first(self._pool._creator)
+        return type(self)(creator, **self._pool._recreate_options())
 
     def open(self) -> None:
         """Begin to look after the pool; the same as entering ``with pool``.
@@ -262,7 +262,8 @@ class Pool(Generic[ConnT]):
 
     def _end_loop(self) -> None:
         bridge = self._bridge
-        if isinstance(bridge, LoopThread):
+        # Detached connections need their loop; it ends with the facade then.
+        if isinstance(bridge, LoopThread) and not self._pool._detached:
             bridge.stop()
             bridge.thread.join(CLOSE_TIMEOUT)
 
@@ -483,20 +484,3 @@ def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
     facade._bridge = Visit(pool)
     pool._runtime.try_settle_in()
     return facade
-
-
-def _first_then(
-    first: Awaitable[ConnT] | None, creator: Callable[[], Any]
-) -> Callable[[], Any]:
-    """Make a creator that first returns what an earlier call has already begun, if any."""
-    begun = [] if first is None else [first]
-    # A partial's arguments stay visible, for listeners that change them.
-    whole: Any = creator if isinstance(creator, partial) else partial(creator)
-
-    def create(*args: Any, **parameters: Any) -> Any:
-        try:
-            return begun.pop()
-        except IndexError:
-            return whole.func(*args, **parameters)
-
-    return partial(create, *whole.args, **whole.keywords)
