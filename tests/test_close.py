@@ -272,6 +272,32 @@ async def test_connection_that_does_not_close_is_terminated_in_the_end(
     assert pool.stats().size == 0
 
 
+@pytest.mark.parametrize("kind", ["QueuePool", "NullPool", "AssertionPool"])
+async def test_close_while_a_caller_closes_a_connection(mode: Mode, kind: str) -> None:
+    """That has its time, and is not done once more."""
+    holds = Holds(mode)
+    pool = mode.pool(kind, creator=holds.connect)
+    lease = await mode.go(pool.connect())
+    hold = holds.on("close")
+
+    async def invalidate() -> None:
+        await mode.go(lease.invalidate())
+
+    async def close() -> None:
+        await mode.go(pool.close(timeout=0))
+        assert not mode.world.open
+
+    async with mode.group() as start:
+        start(invalidate)
+        await mode.until(lambda: hold.reached)
+        start(close)
+        await mode.until(lambda: inner(pool)._closers)
+        hold.release()
+    assert [what for what, _ in mode.world.events].count("close") == 1
+    assert "terminate" not in [what for what, _ in mode.world.events]
+    assert pool.stats().closed == {"invalid": 1}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_nothing_to_wait_for(mode: Mode, kind: str) -> None:
     """Only pools with a min_size have something to wait for."""

@@ -46,6 +46,31 @@ async def test_one_connection_goes(mode: Mode, kind: str) -> None:
     await mode.go(pool.dispose())
 
 
+@pytest.mark.parametrize("scope", ["connection", "pool"])
+async def test_error_in_a_group(mode: Mode, scope: str) -> None:
+    """As a task group in the block raises it, maybe with others, and in a group itself."""
+    pool = mode.pool(pool_size=2, on_disconnect=scope)
+    await _fill(mode, pool, 2)
+    harmless = ExceptionGroup("", [ValueError(), KeyError()])
+    await _fail(mode, pool, harmless)
+    assert mode.world.open == [1, 2]
+    await _fail(mode, pool, ExceptionGroup("", [harmless, ExceptionGroup("", [Gone()])]))
+    assert await _number(mode, pool) == (1 if scope == "connection" else 3)
+    gone = 1 if scope == "connection" else 2
+    await mode.until(lambda: mode.world.count("close") == gone)
+    await mode.go(pool.dispose())
+
+
+async def test_error_in_a_group_with_an_interrupt(mode: Mode) -> None:
+    pool = mode.pool(pool_size=1)
+    group = BaseExceptionGroup("", [KeyboardInterrupt(), Gone()])
+    with pytest.raises(BaseExceptionGroup):
+        async with mode.block(pool.connect()):
+            raise group
+    assert pool.stats().closed == {"invalid": 1}
+    await mode.go(pool.dispose())
+
+
 async def test_others_stay_by_default(mode: Mode) -> None:
     pool = mode.pool(pool_size=3)
     await _fill(mode, pool, 3)

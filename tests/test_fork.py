@@ -114,6 +114,68 @@ print("done")
 
 
 @forks
+@pytest.mark.parametrize("kind", ["QueuePool", "SingletonThreadPool", "StaticPool"])
+def test_what_other_threads_have_as_their_own(kind: str, tmp_path: Path) -> None:
+    """Python drops that in the child, before any hook: the parent still uses it."""
+    script = f"""{HEAD}
+pool = sync.{kind}(Owned)
+local, ready, forked = threading.local(), threading.Event(), threading.Event()
+def work():
+    local.lease = pool.connect()
+    local.unnamed = sync.{kind}(Owned)
+    local.unnamed.connect().close()
+    local.detached = pool.unique_connection() if {kind!r} == "QueuePool" else None
+    if local.detached: local.detached.detach()
+    ready.set()
+    forked.wait()
+    with pool.connect() as mine:
+        assert mine is local.lease.connection and not mine.closed
+    local.lease.close()
+    if local.detached: local.detached.close()
+    local.unnamed.close()
+thread = threading.Thread(target=work)
+thread.start()
+ready.wait()
+check(in_child(lambda: None))
+check(in_child(use, pool))
+forked.set()
+thread.join()
+pool.close()
+print("done")
+"""
+    run(script, tmp_path, *QUIET)
+
+
+@forks
+def test_facade_that_is_just_moving_to_its_loop(tmp_path: Path) -> None:
+    """In a thread of the parent, which the child does not have."""
+    script = f"""{HEAD}
+moving, go_on = threading.Event(), threading.Event()
+def create():
+    return async_owned()
+pool = sync.QueuePool(create, {OPTIONS})
+really = sync.QueuePool._pool_class.__init__
+def slow(*args, **options):
+    moving.set()
+    go_on.wait()
+    really(*args, **options)
+sync.QueuePool._pool_class.__init__ = slow
+thread = threading.Thread(target=use, args=(pool,))
+thread.start()
+moving.wait()
+def child():
+    go_on.set()
+    use(pool)
+check(in_child(child))
+go_on.set()
+thread.join()
+pool.close()
+print("done")
+"""
+    run(script, tmp_path, *QUIET)
+
+
+@forks
 @pytest.mark.parametrize("what", ["connect", "ping", "close"])
 def test_blocking_pool_in_the_middle_of_something(what: str, tmp_path: Path) -> None:
     """What a thread of the parent is doing when it forks has no end in the child."""

@@ -208,6 +208,76 @@ async def test_nested_connect_in_a_listener_is_the_same_lease(mode: Mode) -> Non
     assert pool.checkedout() == 0
 
 
+async def test_listener_of_the_first_connection_uses_the_pool(mode: Mode) -> None:
+    """To look at the database, say, by way of a function that does so."""
+    heard: list[int] = []
+    pool = mode.pool(timeout=5)
+
+    class Plain:
+        def first_connect(self, connection: Any, record: Any) -> None:
+            heard.append(connection.number)
+            with pool.unique_connection() as other:
+                heard.append(other.number)
+
+    class Coroutine:
+        async def first_connect(self, connection: Any, record: Any) -> None:
+            heard.append(connection.number)
+            async with pool.unique_connection() as other:
+                heard.append(other.number)
+
+    if mode.name in ("portal", "threads"):
+        pytest.skip("a listener that is called in the pool's own thread can't wait for it")
+    pool.add_listener(Plain() if mode.blocking else Coroutine())
+    async with mode.block(pool.connect()):
+        pass
+    assert heard == [1, 2]
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("kind", ["StaticPool", "Singleton"])
+@pytest.mark.parametrize("event", ["connect", "checkin"])
+async def test_listener_wants_what_it_was_called_for(
+    mode: Mode, kind: str, event: str
+) -> None:
+    """It is told so: it would wait for itself."""
+    if not mode.blocking or mode.name == "portal":
+        pytest.skip("event loops' own locks say so")
+    pool = mode.pool(kind)
+
+    class Asking:
+        def ask(self, connection: Any, record: Any) -> None:
+            with pool.unique_connection():
+                pass
+
+    asking: Any = Asking()
+    setattr(asking, event, asking.ask)
+    pool.add_listener(asking)
+    with pytest.raises(anypool.InvalidRequestError, match="which it has as an argument"):
+        with pool.connect():
+            pass
+    await mode.go(pool.close())
+    assert not mode.world.open
+
+
+@pytest.mark.parametrize("kind", ["QueuePool", "NullPool", "StaticPool"])
+async def test_connect_listener_closes_the_pool(mode: Mode, kind: str) -> None:
+    """The caller is told of it, and no further connection is opened."""
+    if mode.name != "blocking":
+        pytest.skip("closing would wait for the caller that connects")
+    pool = mode.pool(kind)
+
+    class Closing:
+        def connect(self, connection: Any, record: Any) -> None:
+            pool.close(timeout=0)
+
+    pool.add_listener(Closing())
+    with pytest.raises(anypool.PoolClosedError):
+        pool.connect()
+    assert [what for what, _ in mode.world.events].count("connect") == 1
+    assert not mode.world.open
+    assert pool.stats().opened == sum(pool.stats().closed.values())
+
+
 async def test_checkin_listener_before_the_reset(mode: Mode) -> None:
     """What a checkin listener begins on the connection is rolled back with the rest."""
     world = mode.world

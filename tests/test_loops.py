@@ -264,6 +264,53 @@ def test_facade_over_a_running_pool_shares_its_budget(backend: str, world: World
     assert world.open == []
 
 
+STRANGERS = {
+    "dispose": lambda pool, lease: pool.dispose(),
+    "drain": lambda pool, lease: pool.drain(),
+    "resize": lambda pool, lease: pool.resize(1),
+    "suspend": lambda pool, lease: pool.suspend(),
+    "resume": lambda pool, lease: pool.resume(),
+    "open": lambda pool, lease: pool.open(),
+    "wait": lambda pool, lease: pool.wait(),
+    "close": lambda pool, lease: pool.close(),
+    "call": lambda pool, lease: pool.call(lease.connection.execute, "select 1"),
+    "close of a lease": lambda pool, lease: lease.close(),
+    "invalidate": lambda pool, lease: lease.invalidate(),
+    "detach": lambda pool, lease: lease.detach(),
+    "cursor": lambda pool, lease: lease.cursor(),
+    "connect": lambda pool, lease: pool.connect(),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("what", STRANGERS)
+def test_nothing_is_done_in_another_loop(what: str, backend: str, world: World) -> None:
+    """While that of the pool lives: its drivers belong there, as those who wait."""
+
+    async def main() -> None:
+        pool = anypool.QueuePool(world.connect, pool_size=2, min_size=1)
+        lease = await pool.connect()
+
+        async def strange() -> None:
+            done = STRANGERS[what](pool, lease)
+            if done is not None:
+                await done
+
+        def elsewhere() -> None:
+            with pytest.raises(anypool.InvalidRequestError, match="another event loop"):
+                anyio.run(strange, backend=backend)
+
+        await anyio.to_thread.run_sync(in_thread, elsewhere)
+        assert lease.is_valid
+        assert pool.checkedout() == 1
+        assert world.events_of(1) == []
+        await lease.close()
+        await pool.close()
+
+    anyio.run(main, backend=backend)
+    assert world.open == []
+
+
 def test_facade_over_a_pool_without_a_loop(world: World) -> None:
     facade = sync.over(anypool.QueuePool(world.connect))
     with pytest.raises(anypool.InvalidRequestError, match="no running event loop"):

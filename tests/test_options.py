@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,6 +45,25 @@ def test_wrong_options_are_named(
 ) -> None:
     with pytest.raises(error, match=re.escape(message)):
         mode.pool(**options)
+
+
+@pytest.mark.parametrize("name", ["timeout", "recycle", "pre_ping", "keepalive"])
+def test_number_that_no_clock_knows(mode: Mode, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected a number that fits a float"):
+        mode.pool(**{name: 10**400})
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_neither_copied_nor_pickled(mode: Mode, how: Callable[[Any], Any]) -> None:
+    """A copy that ends would close what the original has."""
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    for thing in (pool, lease):
+        with pytest.raises(TypeError, match="can't be copied or pickled"):
+            how(thing)
+    await mode.go(lease.close())
+    assert pool.checkedin() == 1
+    await mode.go(pool.close())
 
 
 def test_creator_must_be_a_function(mode: Mode) -> None:

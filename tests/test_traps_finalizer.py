@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 
 import anyio
@@ -173,11 +175,12 @@ async def test_caller_that_ends_leaves_its_lease(mode: Mode) -> None:
         mode.world.assert_sound()
 
 
-def test_collector_anywhere_in_the_pools_own_code() -> None:
+@pytest.mark.parametrize("how", ["dropped", "closed", "finalized"])
+def test_collector_anywhere_in_the_pools_own_code(how: str) -> None:
     """Trap: the finalizer ran inside the queue's lock and deadlocked.
 
     A dropped lease is collected at each line of a checkout and return in turn, in a pool
-    that waits, opens, recycles and closes.
+    that waits, opens, recycles and closes; or the application's own finalizer closes it.
     """
     for scenario in (_cycle, _connect_and_discard, _time_out, _invalidate, _dispose):
         number = 0
@@ -185,7 +188,7 @@ def test_collector_anywhere_in_the_pools_own_code() -> None:
             number += 1
             world = World(coroutine=False)
             pool = sync.QueuePool(world.connect, pool_size=2, max_overflow=1)
-            line = _collect_at(number, pool, scenario)
+            line = _collect_at(number, pool, scenario, GARBAGE[how])
             if line is None:
                 break
             assert pool.checkedout() == 0, line
@@ -199,19 +202,36 @@ def test_collector_anywhere_in_the_pools_own_code() -> None:
         assert number > 20
 
 
-def _collect_at(number: int, pool: Any, scenario: Any) -> str | None:
+class Garbage:
+    """In a cycle with itself, and found by the collector only."""
+
+    def __init__(self, lease: Any) -> None:
+        self.me = self
+        self.lease: Any = lease
+
+
+class ClosingGarbage(Garbage):
+    def __del__(self) -> None:
+        self.lease.close()
+
+
+class FinalizedGarbage(Garbage):
+    def __init__(self, lease: Any) -> None:
+        super().__init__(None)
+        weakref.finalize(self, lease.close)
+
+
+GARBAGE = {"dropped": Garbage, "closed": ClosingGarbage, "finalized": FinalizedGarbage}
+
+
+def _collect_at(
+    number: int, pool: Any, scenario: Any, garbage_type: type[Garbage]
+) -> str | None:
     lines: list[str | None] = []
     errors: list[BaseException] = []
 
     def run() -> None:
-        class Cycle:
-            me: Any
-            lease: Any
-
-        garbage = Cycle()
-        garbage.me = garbage
-        garbage.lease = pool.unique_connection()
-        del garbage
+        garbage_type(pool.unique_connection())
         try:
             with AtLine(number, gc.collect) as at:
                 scenario(pool)
@@ -918,3 +938,46 @@ pool.dispose()
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
+
+
+def test_signal_handler_in_the_middle_of_a_decision() -> None:
+    """It may look; whatever else it wants is refused, and nothing waits for itself."""
+    world = World(coroutine=False)
+    pool = sync.QueuePool(world.connect, pool_size=1, max_overflow=0)
+    seen: list[anypool.PoolStats] = []
+    refused: list[Exception] = []
+
+    def cycle() -> None:
+        pool.unique_connection().close()
+
+    def handle() -> None:
+        seen.append(pool.stats())
+        for use in (cycle, pool.dispose):
+            try:
+                use()
+            except anypool.PoolTimeoutError:
+                pass
+            except anypool.InvalidRequestError as error:
+                refused.append(error)
+
+    def run() -> None:
+        pool.async_pool._timeout = 0
+        for number in count(1):
+            with AtLine(number, handle) as at:
+                with suppress(anypool.PoolTimeoutError):
+                    pool.unique_connection(timeout=0).close()
+            if at.where is None:
+                return
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), "it waits for itself"
+    assert len(seen) > 20
+    assert all("finalizer or signal handler" in str(error) for error in refused)
+    assert len(refused) > 5
+    with pool.connect():
+        assert pool.checkedout() == 1
+    assert pool.checkedout() == 0
+    pool.close()
+    world.assert_sound()

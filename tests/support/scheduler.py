@@ -363,6 +363,22 @@ class ScheduledThread:
             self._runs.release()
 
 
+class Door:
+    """Only tells which thread is inside; it is the lock behind it that keeps others out."""
+
+    def __init__(self) -> None:
+        self._inside: set[int] = set()
+
+    def __enter__(self) -> None:
+        self._inside.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        self._inside.discard(threading.get_ident())
+
+    def _is_owned(self) -> bool:
+        return threading.get_ident() in self._inside
+
+
 class _Threading:
     """Stands in for the module `threading` in the thread runtime."""
 
@@ -380,6 +396,10 @@ class _Threading:
     def current_thread(self) -> ScheduledThread | threading.Thread:
         this = threading.current_thread()
         return self._scheduler.started.get(threading.get_ident(), this)
+
+    def RLock(self) -> Any:  # noqa: N802
+        # The pool has it only around a lock that is a scheduled one.
+        return Door()
 
     def Lock(self) -> ScheduledLock:  # noqa: N802
         caller = sys._getframe(1).f_code.co_name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class PoolError(Exception):
     """Base class of every error that anypool raises on its own account."""
@@ -36,3 +38,12 @@ class DisconnectionError(PoolError):
 
     The pool replaces the connection and runs all checkout listeners again, once.
     """
+
+
+def single_errors(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group, as task groups raise them; or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from single_errors(each)
+    else:
+        yield error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 from weakref import ref
 
 from typing_extensions import TypeVar
 
 from .cursor import PooledCursor
-from .errors import InvalidRequestError
+from .errors import InvalidRequestError, single_errors
 from .waiter import Caller
 
 if TYPE_CHECKING:
@@ -83,6 +83,9 @@ class Lease(Generic[ConnT]):
             raise AttributeError(name)
         return getattr(self.connection, name)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} can't be copied or pickled")
+
     def __repr__(self) -> str:
         state = "closed"
         if self._record is not None:
@@ -91,14 +94,16 @@ class Lease(Generic[ConnT]):
             state = f"detached <{type(self._connection).__qualname__}>"
         return f"<{type(self).__name__} {state}>"
 
-    def _lost_by(self, error: BaseException | None) -> bool:
+    def _lost_by(self, error: BaseException) -> bool:
         """Tell whether the connection is lost, when this error leaves the block."""
         record = self._record
-        if not isinstance(error, Exception) or record is None:
+        errors = [each for each in single_errors(error) if isinstance(each, Exception)]
+        if not errors or record is None:
             return False
         driver, connection = record._driver, record.connection
         return connection is not None and (
-            driver.is_disconnect(error, connection) or not driver.is_open(connection)
+            any(driver.is_disconnect(each, connection) for each in errors)
+            or not driver.is_open(connection)
         )
 
     def _clear(self) -> None:
@@ -132,6 +137,7 @@ class PooledConnection(Lease[ConnT]):
             self._count -= 1
         elif self._count:
             pool = self._owner
+            pool._runtime.caller()  # raises in another loop than the pool's
             # In a "finally": a caller that was cancelled may have left a statement running.
             error = sys.exc_info()[1]
             hurried = error is not None and not isinstance(
@@ -151,6 +157,7 @@ class PooledConnection(Lease[ConnT]):
             InvalidRequestError: the lease was closed or invalidated before.
         """
         self.connection  # noqa: B018  # raises if there is none
+        self._pool._runtime.caller()
         await self._pool._invalidate(self, exc)
 
     async def detach(self) -> None:
@@ -159,6 +166,7 @@ class PooledConnection(Lease[ConnT]):
         The lease keeps it, with a copy of `info`; ``close()`` then closes it. The pool
         opens another one in its place at need. Does nothing on a closed lease.
         """
+        self._pool._runtime.caller()
         await self._pool._detach_lease(self)
 
     async def cursor(self, *args: Any, **kwargs: Any) -> PooledCursor:
@@ -185,7 +193,7 @@ class PooledConnection(Lease[ConnT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._lost_by(exc):
+        if exc is not None and self._lost_by(exc):
             await self.invalidate(exc)
         else:
             await self.close()

@@ -149,7 +149,11 @@ def check_number(
 ) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected a number, not {_kind(value)}")
-    if math.isnan(value) or (value < minimum and value != never):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number that fits a float") from None
+    if math.isnan(number) or (number < minimum and number != never):
         alternative = "" if never is None else f", or {never} for never"
         raise ValueError(f"{name}: expected {minimum} or more{alternative}, not {value}")
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
 
+from .process import process
+
 if TYPE_CHECKING:
     from .._drivers.protocol import Driver
 
@@ -47,6 +49,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_since",
         "_used",
         "_users",
+        "_worker",
         "connection",
         "info",
     )
@@ -70,6 +73,7 @@ class ConnectionRecord(Generic[ConnT]):
     _since: float
     _used: float
     _users: int
+    _worker: int
 
     def __init__(
         self, epoch: int, on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
@@ -97,16 +101,22 @@ class ConnectionRecord(Generic[ConnT]):
         # Statistics: here, where only one caller at a time can be at work.
         self._checkouts = 0
         self._used = 0.0
-        # For pools that share a slot: leases, and returns that are under way; and who may
-        # open or close its connection.
+        # For pools that share a slot: leases, and returns that are under way; who may open
+        # or close its connection, and which thread does.
         self._users = 0
         self._mutex = None
+        self._worker = 0
         # Set while the pool counts this slot. An interrupt can strike between taking a
         # slot out of the idle queue and noting who has it; then nobody refers to the
         # slot any more, and its finalizer tells the pool.
         self._on_lost = on_lost
 
+    _process = process
+
     def __del__(self) -> None:
+        if self._process.is_strange():
+            self._process.spare(getattr(self, "connection", None))
+            return
         on_lost = getattr(self, "_on_lost", None)  # it may be half built
         if on_lost is not None:
             on_lost(self)

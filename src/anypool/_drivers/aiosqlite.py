@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import weakref
 from typing import Any
@@ -107,7 +108,9 @@ def stop(connection: aiosqlite.Connection) -> None:
     # stop() asks asyncio for an event loop, to tell it when all is done. The one that runs
     # may be closed by then, of which the connection's thread would complain; where none
     # runs, the main thread may be given a new one that nobody would ever close. A thread of
-    # its own is given none.
+    # its own is given none. At the interpreter's exit no thread can be begun any more.
+    if sys.is_finalizing():  # pragma: no cover  # nothing measures that: test_exit.py
+        return
     threading.Thread(target=connection.stop, daemon=True).start()
 
 

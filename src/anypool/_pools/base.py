@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import Any, Self, overload
+from typing import Any, NoReturn, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -25,6 +25,7 @@ from .._core.lease import PooledConnection
 from .._core.listeners import Listener, Listeners
 from .._core.log import PoolLog
 from .._core.options import PoolOptions, check_creator, check_options, check_timeout
+from .._core.process import process
 from .._core.record import ConnectionRecord
 from .._core.stats import Counts
 from .._core.waiter import Caller
@@ -188,6 +189,7 @@ class Pool(Life[ConnT]):
         """
         if kwargs:
             return await self.call(lambda: function(*args, **kwargs))
+        self._runtime.caller()
         blocking = self._driver is not None and self._driver.blocking
         in_thread = blocking and not iscoroutinefunction(function)
         results: list[T] = []
@@ -249,8 +251,15 @@ class Pool(Life[ConnT]):
 
         The pool can be used afterwards; it starts anew.
         """
+        self._runtime.caller()
         await self._close_slots(self._decide(self._empty))
         self._log.info("Pool disposed. %s", self.status())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} can't be copied or pickled: make one in each "
+            "process; recreate() makes a new one"
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status()}>"
@@ -273,10 +282,9 @@ class Pool(Life[ConnT]):
 
     def _after_fork(self) -> None:
         """In a forked child: leave everything to the parent, whose sockets they are."""
-        # Kept for ever: a driver's own finalizer might say goodbye on the shared socket. So
-        # are the slots that a task or thread of the parent has at this moment.
+        # The slots as well that a task or thread of the parent has at this moment.
         for record in [*self._records(), *self._known_records()]:
-            _graveyard.append((record, record.connection))
+            process.spare(record, record.connection)
             record.connection = None
         self._abandon_books()
         self._counts = Counts()
@@ -305,6 +313,9 @@ class Pool(Life[ConnT]):
 
     def __del__(self) -> None:
         if hasattr(self, "_runtime"):
+            if process.is_strange():
+                process.spare(*self._records())
+                return
             self._let_care_go()
             for record in self._records():
                 terminate(record)
@@ -319,10 +330,10 @@ def _ping_after(pre_ping: bool | float) -> float:
 
 
 _all_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
-_graveyard: list[Any] = []
 
 
 def _after_fork_in_child() -> None:
+    process.settle()
     for pool in list(_all_pools):
         pool._after_fork()
 

@@ -228,7 +228,9 @@ class Checkouts(Returns[ConnT]):
             self._hand_over(lease, record, share)
             if lease._connection is not None:
                 break
-            record._checkouts -= 1  # who shares the slot has just closed the connection
+            # Who shares the slot has just closed the connection; or the pool was closed.
+            record._checkouts -= 1
+            self._check_open()
         if self._listeners.on_checkout:
             await self._tell_checkout(lease, record)
         if self._chatty:

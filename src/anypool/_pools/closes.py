@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from typing_extensions import TypeVar
 
-from .._core.errors import DisconnectionError
+from .._core.errors import DisconnectionError, single_errors
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 from .finalizers import terminate_connection
@@ -76,9 +76,12 @@ class Closes(Slots[ConnT]):
             await self._close(record, reason)
 
     def _is_disconnect(self, record: ConnectionRecord[ConnT], error: BaseException) -> bool:
-        assert record.connection is not None
-        return isinstance(error, DisconnectionError) or record._driver.is_disconnect(
-            error, record.connection
+        connection = record.connection
+        assert connection is not None
+        return any(
+            isinstance(each, DisconnectionError)
+            or record._driver.is_disconnect(each, connection)
+            for each in single_errors(error)
         )
 
     def _outdate(self, record: ConnectionRecord[ConnT]) -> None:

@@ -123,6 +123,8 @@ class Connects(Closes[ConnT]):
         return partial(creator, *args, **parameters)
 
     async def _tell_first_connect(self, record: ConnectionRecord[ConnT]) -> None:
+        if self._first_teller == self._runtime.caller():
+            return  # such a listener has come for another connection itself
         mutex = self._decide(self._mutex_for_first)
         if self._runtime.blocking:
             with mutex:
@@ -137,10 +139,14 @@ class Connects(Closes[ConnT]):
         return self._first_mutex
 
     async def _tell_untold(self, record: ConnectionRecord[ConnT]) -> None:
-        while self._untold:
-            listener = self._untold[0]
-            await self._tell(record, listener.first_connect, record.connection, record)
-            self._untold.popleft()
+        self._first_teller = self._runtime.caller()
+        try:
+            while self._untold:
+                listener = self._untold[0]
+                await self._tell(record, listener.first_connect, record.connection, record)
+                self._untold.popleft()
+        finally:
+            self._first_teller = None
 
     async def _tell_connect(self, record: ConnectionRecord[ConnT]) -> None:
         for listener in self._listeners.on_connect:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Generator
 from inspect import isawaitable
 from typing import Any
 
+from .._core.process import process
 from .._core.record import ConnectionRecord
 
 
@@ -47,10 +48,11 @@ def run_first_step(work: Any) -> None:
 
 def dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
     """Make the finalizer of a pool's leases. It must not keep the pool alive."""
+    is_strange = process.is_strange
 
     def dropped(ref: weakref.ref[Any]) -> None:
         pool = weak_pool()
-        if pool is None:
+        if pool is None or is_strange():
             return
         try:
             record = pool._out.pop(ref, None)

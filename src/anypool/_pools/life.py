@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
@@ -73,14 +73,14 @@ class Life(Checkouts[ConnT]):
         idle = self._decide(self._begin_close)
         try:
             await self._close_at_once(idle)
-            await self._wait_for_returns(deadline)
+            await self._wait_while(self._busy, deadline)
         finally:
             # Whatever came between: nothing survives.
             self._give_up()
             left = 0.0 if deadline is None else deadline - self._runtime.now()
             left = min(max(1.0, left), CLOSE_TIMEOUT)
             try:
-                await self._runtime.complete(self._runtime.settle(left, for_good=True))
+                await self._runtime.complete(self._let_end(left))
             finally:
                 self._give_up(in_the_end=True)
         self._log.info("Pool closed. %s", self.status())
@@ -89,6 +89,7 @@ class Life(Checkouts[ConnT]):
         """Have all connections replaced by and by: those that are out when they return,
         idle ones in the background, or in a pool that isn't open when they are next used.
         """
+        self._runtime.caller()
         self._decide(self._age)
         self._kick()
 
@@ -109,6 +110,8 @@ class Life(Checkouts[ConnT]):
 
     def stats(self) -> PoolStats:
         """Return a snapshot of the pool, and of what it has done since it was made."""
+        if self._is_deciding():
+            return self._snapshot()  # from a signal handler: about right beats an error
         return self._decide(self._snapshot)
 
     def status(self) -> str:
@@ -185,18 +188,33 @@ class Life(Checkouts[ConnT]):
             while True:
                 await self._close_slot(left.popleft(), "dispose")
 
-    async def _wait_for_returns(self, deadline: float | None) -> None:
+    async def _let_end(self, seconds: float) -> None:
+        """Wait for what goes on beside the callers, and what they are closing."""
+        deadline = self._runtime.now() + seconds
+        await self._runtime.settle(seconds, for_good=True)
+        await self._wait_while(self._closing, deadline)
+
+    async def _wait_while(
+        self, condition: Callable[[], bool], deadline: float | None
+    ) -> None:
+        """Wait until no slot is in some state any more."""
         while True:
             gate = self._runtime.gate()
             self._closers.append(gate)
             left = None if deadline is None else deadline - self._runtime.now()
-            if not self._busy() or (left is not None and left <= 0):
+            if not condition() or (left is not None and left <= 0):
                 return
             await self._runtime.wait(gate, left)
 
     def _busy(self) -> bool:
         return bool(self._out) or any(
             record.connection is not None for record in self._known_records()
+        )
+
+    def _closing(self) -> bool:
+        return any(
+            record._ending and record.connection is not None
+            for record in self._known_records()
         )
 
     def _give_up(self, in_the_end: bool = False) -> None:

@@ -184,10 +184,12 @@ class QueuePool(QuickPath[ConnT]):
 
         For a planned failover. What is out may be used and returned.
         """
+        self._runtime.refuse_strangers()
         self._decide(self._suspend, True)
 
     def resume(self) -> None:
         """Serve those who wait since suspend(), and all others, again."""
+        self._runtime.refuse_strangers()
         self._decide(self._suspend, False)
 
     async def _hold_back(self, suspended: bool) -> None:

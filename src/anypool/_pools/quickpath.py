@@ -18,6 +18,7 @@ from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
 from .._runtimes.thread import run
 from .checkouts import POOL_DEFAULT
+from .slots import Interrupting
 from .upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -141,6 +142,9 @@ class QuickPath(Upkeep[ConnT]):
                 return None
             if self._decide(self._restore, record):
                 return None
+        except Interrupting:
+            self._dropped.append(record)  # what this one interrupts sees to it
+            return None
         except BaseException:
             self._drop(record)
             raise

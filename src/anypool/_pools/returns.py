@@ -67,6 +67,9 @@ class Returns(Fitness[ConnT]):
             hurried: the caller was cancelled; what the connection does now is not known.
             quiet: don't tell the checkin listeners.
         """
+        if self._is_deciding():
+            self._dropped.append(record)  # what this one interrupts sees to it
+            return
         failure: Exception | None = None
         restored = False
         try:
@@ -245,7 +248,7 @@ class Returns(Fitness[ConnT]):
     def _checkin_later(self, record: ConnectionRecord[ConnT]) -> None:
         """Return a slot that nobody is there to return: from any thread, at any time."""
         self._dropped.append(record)
-        if self._blocking and self._runtime.lock.locked():
+        if self._blocking and (self._runtime.lock.locked() or self._is_deciding()):
             # Some thread, maybe this one, is inside the books. It looks for dropped slots
             # when it leaves; if it has left before the append, the lock is free now.
             return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from threading import get_ident
 from typing import Any
 
 from typing_extensions import TypeVar
 
+from .._core.errors import InvalidRequestError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
@@ -121,13 +123,31 @@ class SharedSlots(Pool[ConnT]):
         """Do work on a slot's connection while nobody else does."""
         mutex = self._decide(self._mutex, record)
         if self._runtime.blocking:
+            if record._worker == get_ident() and mutex.locked():
+                raise InvalidRequestError(
+                    f"{type(self).__name__}: a listener asked for the connection that it "
+                    "was called for, which it has as an argument"
+                )
             # On one line, as in _decide().
-            with mutex: await work(*args)  # fmt: skip # noqa: E701
+            with mutex: await self._noted(record, work, args)  # fmt: skip # noqa: E701
             if self._dropped:
                 self._collect_dropped()
         else:
             async with mutex:
                 await work(*args)
+
+    async def _noted(
+        self,
+        record: ConnectionRecord[ConnT],
+        work: Callable[..., Coroutine[Any, Any, None]],
+        args: tuple[Any, ...],
+    ) -> None:
+        """Note which thread is at work, so that it doesn't come to wait for itself."""
+        record._worker = get_ident()
+        try:
+            await work(*args)
+        finally:
+            record._worker = 0
 
     def _is_busy(self, record: ConnectionRecord[ConnT]) -> bool:
         return self._blocking and record._mutex is not None and record._mutex.locked()

@@ -11,6 +11,7 @@ from typing_extensions import TypeVar, Unpack
 
 from .._core.lease import Lease, PooledConnection
 from .._core.options import SizedOptions, check_count
+from .._core.process import process
 from .._core.record import ConnectionRecord
 from .shared import SharedSlots
 
@@ -139,9 +140,11 @@ class SingletonTaskPool(SharedSlots[ConnT]):
 
 
 def _death_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
+    is_strange = process.is_strange
+
     def died(caller: Any) -> None:
         pool = weak_pool()
-        if pool is not None:
+        if pool is not None and not is_strange():
             pool._caller_died(caller)
 
     return died

@@ -16,6 +16,7 @@ from weakref import ref
 
 from typing_extensions import TypeVar
 
+from .._core.errors import InvalidRequestError
 from .._core.listeners import FirstConnectListener, Listeners
 from .._core.log import PoolLog
 from .._core.options import ResetMode
@@ -34,6 +35,10 @@ T = TypeVar("T")
 
 TIMED_AT_FIRST: Final = 1000
 """Checkouts of a pool after which use times are not measured any more if nobody asks."""
+
+
+class Interrupting(InvalidRequestError):
+    """It would wait for what it interrupts."""
 
 
 class Slots(Generic[ConnT]):
@@ -56,6 +61,7 @@ class Slots(Generic[ConnT]):
         "_dropped",
         "_epoch",
         "_first_mutex",
+        "_first_teller",
         "_inline",
         "_jitter",
         "_keeps_time",
@@ -120,7 +126,9 @@ class Slots(Generic[ConnT]):
         self._callers: dict[Caller, ref[Any]] = {}
         # All slots that count, wherever they are just now.
         self._known: dict[ref[ConnectionRecord[ConnT]], None] = {}
+        # Who may tell the listeners of the first connection, and who does.
         self._first_mutex: Any = None
+        self._first_teller: Caller | None = None
         # Slots that get their connection in the background; those that are about to.
         self._connecting: dict[ref[ConnectionRecord[ConnT]], float] = {}
         self._unstarted: deque[ConnectionRecord[ConnT]] = deque()
@@ -194,13 +202,24 @@ class Slots(Generic[ConnT]):
         On one line, so that a tracer's interrupt can't strike between the end of the
         decision and the release of the lock.
         """
+        runtime = self._runtime
         if not self._blocking:
             result = decision(*args)
+        elif runtime.door._is_owned():
+            raise Interrupting(
+                f"{type(self).__name__}: a finalizer or signal handler used the pool while "
+                "its own thread was in the middle of doing so"
+            )
         else:
-            with self._runtime.lock: result = decision(*args)  # fmt: skip # noqa: E701
+            with runtime.door, runtime.lock: result = decision(*args)  # fmt: skip # noqa: E701
         if self._unstarted or (self._dropped and self._blocking):
             self._catch_up()
         return result
+
+    def _is_deciding(self) -> bool:
+        """Tell whether this very thread has the books locked, as a finalizer or signal
+        handler may find it."""
+        return self._blocking and bool(self._runtime.door._is_owned())
 
     def _catch_up(self) -> None:
         """Do what could not be done with the books locked."""

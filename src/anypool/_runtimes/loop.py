@@ -30,6 +30,12 @@ END_TIMEOUT = 5.0
 """Seconds that a loop that shuts down is held up for what is still being returned."""
 
 
+_ELSEWHERE = (
+    "this pool belongs to another event loop, which is still alive: make one pool for each "
+    "loop; from other threads use anypool.sync.over(pool)"
+)
+
+
 class Home(Protocol):
     """One event loop, for as long as it runs; one class for each backend of anyio."""
 
@@ -112,11 +118,7 @@ class AnyioRuntime:
                 raise InvalidRequestError(
                     "an async pool was used in its event loop, but outside of any task"
                 )
-            raise InvalidRequestError(
-                "this pool belongs to another event loop, which is still "
-                "alive: make one pool for each loop; from other threads use "
-                "anypool.sync.over(pool)"
-            )
+            raise InvalidRequestError(_ELSEWHERE)
         if backend is None:
             raise InvalidRequestError(
                 "an async pool was used where no event loop runs: use it from a coroutine, "
@@ -136,6 +138,11 @@ class AnyioRuntime:
         """Make the loop that runs here the home, if there is none yet."""
         if self._home is None and _current_backend() is not None:
             self._settle_in()
+
+    def refuse_strangers(self) -> None:
+        home = self._home
+        if home is not None and home.alive() and not self.in_home_thread():
+            raise InvalidRequestError(_ELSEWHERE)
 
     def in_home_thread(self) -> bool:
         return self._home is not None and self._home.thread == threading.get_ident()

@@ -41,6 +41,11 @@ class Runtime(Protocol):
         """Read the monotonic clock, in seconds: that of the event loop, where one runs."""
         ...
 
+    def refuse_strangers(self) -> None:
+        """For what is no coroutine: raise InvalidRequestError in another thread than that
+        of the pool's event loop."""
+        ...
+
     def gate(self) -> Gate:
         """Make a closed gate."""
         ...

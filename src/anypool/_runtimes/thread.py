@@ -59,11 +59,15 @@ class ThreadRuntime:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.door: Any = threading.RLock()  # knows which thread is inside
         self.now = time.monotonic
         self._threads: set[threading.Thread] = set()
 
     def caller(self) -> Caller:
         return this_thread.caller
+
+    def refuse_strangers(self) -> None:
+        pass
 
     def gate(self) -> threading.Lock:
         gate = threading.Lock()
@@ -119,6 +123,7 @@ class ThreadRuntime:
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
+        self.door = threading.RLock()
         self._threads = set()
 
     def post(self, callback: Callable[[], object]) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from types import CodeType, CoroutineType, TracebackType
-from typing import Any, Generic, Self, overload
+from typing import Any, Generic, NoReturn, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -64,6 +66,7 @@ class Pool(Generic[ConnT]):
         # What runs the pool's coroutines, if it isn't a trampoline.
         self._bridge: Bridge | None = None
         self._switching = threading.Lock()
+        _all_facades.add(self)
         if iscoroutinefunction(creator):
             self._bridge = LoopThread()
         else:
@@ -303,6 +306,12 @@ class Pool(Generic[ConnT]):
         """Describe the pool in one line."""
         return self._pool.status()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} can't be copied or pickled: make one in each "
+            "process; recreate() makes a new one"
+        )
+
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.status()}>"
 
@@ -484,3 +493,15 @@ def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
     facade._bridge = Visit(pool)
     pool._runtime.try_settle_in()
     return facade
+
+
+_all_facades: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for facade in list(_all_facades):
+        facade._switching = threading.Lock()  # a thread of the parent may have had it
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)
