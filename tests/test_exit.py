@@ -242,6 +242,33 @@ print("done")
 
 
 @pytest.mark.parametrize("creator", ALL)
+@pytest.mark.parametrize("then", ["", "del pool; gc.collect()"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_loop_closed_without_shutdown_with_idle_connections(
+    opened: bool, then: str, creator: str, tmp_path: Path
+) -> None:
+    if creator == "async_sqlite" and not then:
+        # What has awaited the connection itself has a thread that Python waits for.
+        pytest.skip("aiosqlite holds up the exit, with a pool or without")
+    script = f"""
+warnings.simplefilter("ignore", ResourceWarning)
+pool = anypool.QueuePool({creator}, {OPEN})
+async def main():
+    if {opened}:
+        await pool.open()
+        await pool.wait()
+    async with pool.unique_connection(), pool.unique_connection():
+        pass
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+{then}
+print("done")
+"""
+    run(script, tmp_path)
+
+
+@pytest.mark.parametrize("creator", ALL)
 def test_daemon_threads_hold_leases(creator: str, tmp_path: Path) -> None:
     """Threads that Python does not wait for, in the middle of a block, and waiting."""
     script = f"""

@@ -136,7 +136,9 @@ class AsyncioHome:
         if self._loop.is_closed():
             return False
         assured = vital and done is None
-        task = self._loop.create_task(_run(work) if assured else work)
+        task: Any = self._loop.create_task(_run(work) if assured else work)
+        # Whoever closes the loop under a pool has nothing to hear of the pool's own tasks.
+        task._log_destroy_pending = False
         self._tasks[task] = vital, work if assured else None
         task.add_done_callback(self._ended)
         if done is not None:
