@@ -375,6 +375,31 @@ async def test_lease_that_is_closed_in_its_block(mode: Mode) -> None:
     await mode.go(other.close())
 
 
+@pytest.mark.parametrize("kind", ["QueuePool", "AssertionPool", "StaticPool", "Singleton"])
+@pytest.mark.parametrize("error", [None, ValueError])
+async def test_closed_by_its_user_where_nothing_is_reset(
+    mode: Mode, kind: str, error: type[Exception] | None
+) -> None:
+    """Nobody gets it again."""
+    pool = mode.pool(kind, reset_on_return=None)
+    for number in (1, 2):
+        with nullcontext() if error is None else pytest.raises(error):
+            async with mode.block(pool.connect()) as connection:
+                assert connection.number == number
+                connection.closed = True
+                if error is not None:
+                    raise error
+    lease = await mode.go(pool.unique_connection())
+    assert lease.connection.number == 3
+    lease.connection.closed = True
+    await mode.go(lease.close())
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 4
+    async with mode.block(pool.connect()) as connection:
+        assert connection.number == 4
+    await mode.go(pool.dispose())
+
+
 async def test_driver_whose_reset_waits_for_nothing(mode: Mode) -> None:
     """It may be a plain method, whatever else the driver has to wait for."""
     reset: list[int] = []

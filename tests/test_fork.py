@@ -176,6 +176,39 @@ print("done")
 
 
 @forks
+def test_facade_over_an_async_pool(tmp_path: Path) -> None:
+    """In the child there is no loop that it could call: it says so, and doesn't wait."""
+    script = f"""{HEAD}
+async def main():
+    pool = anypool.QueuePool(async_owned)
+    facade = sync.over(pool)
+    await anyio.to_thread.run_sync(use, facade)
+    def refused():
+        try:
+            facade.connect()
+        except anypool.InvalidRequestError as error:
+            assert "no running event loop" in str(error)
+        else:
+            raise AssertionError
+    def child():
+        thread = threading.Thread(target=in_child_thread, args=(refused,))
+        thread.start()
+        thread.join()
+        assert fine
+    fine = []
+    def in_child_thread(function):
+        function()
+        fine.append(1)
+    check(in_child(child))
+    await anyio.to_thread.run_sync(use, facade)
+    await pool.close()
+anyio.run(main)
+print("done")
+"""
+    run(script, tmp_path, *QUIET)
+
+
+@forks
 @pytest.mark.parametrize("what", ["connect", "ping", "close"])
 def test_blocking_pool_in_the_middle_of_something(what: str, tmp_path: Path) -> None:
     """What a thread of the parent is doing when it forks has no end in the child."""

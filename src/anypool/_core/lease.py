@@ -137,7 +137,7 @@ class PooledConnection(Lease[ConnT]):
             self._count -= 1
         elif self._count:
             pool = self._owner
-            pool._runtime.caller()  # raises in another loop than the pool's
+            pool._caller()  # raises in another loop than the pool's
             # In a "finally": a caller that was cancelled may have left a statement running.
             error = sys.exc_info()[1]
             hurried = error is not None and not isinstance(
@@ -157,7 +157,7 @@ class PooledConnection(Lease[ConnT]):
             InvalidRequestError: the lease was closed or invalidated before.
         """
         self.connection  # noqa: B018  # raises if there is none
-        self._pool._runtime.caller()
+        self._pool._caller()
         await self._pool._invalidate(self, exc)
 
     async def detach(self) -> None:
@@ -166,7 +166,7 @@ class PooledConnection(Lease[ConnT]):
         The lease keeps it, with a copy of `info`; ``close()`` then closes it. The pool
         opens another one in its place at need. Does nothing on a closed lease.
         """
-        self._pool._runtime.caller()
+        self._pool._caller()
         await self._pool._detach_lease(self)
 
     async def cursor(self, *args: Any, **kwargs: Any) -> PooledCursor:

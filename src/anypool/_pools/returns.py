@@ -82,8 +82,10 @@ class Returns(Fitness[ConnT]):
                 return
             if not quiet:
                 failure = await self._tell_checkin(record)
-            if record.connection is not None and self._reset_mode is not None:
+            if self._reset_mode is not None:
                 await self._reset(record, hurried)
+            elif record.connection is not None:
+                await self._part_with_closed(record)
             if self._listeners.on_reset and record.connection is not None:
                 failure = await self._tell_reset(record) or failure
             if self._chatty:
@@ -130,6 +132,13 @@ class Returns(Fitness[ConnT]):
                 await self._tell_connect(record)
         except Exception as error:
             await self._invalidate_record(record, error, "reset")
+
+    async def _part_with_closed(self, record: ConnectionRecord[ConnT]) -> None:
+        """Where nothing is reset, nothing else notices what its user has closed."""
+        connection = record.connection
+        assert connection is not None
+        if not record._driver.is_open(connection):
+            await self._invalidate_record(record, CannotReset(), "reset")
 
     async def _tell_reset(self, record: ConnectionRecord[ConnT]) -> Exception | None:
         try:

@@ -157,7 +157,7 @@ class AnyioRuntime:
 
     def after_fork(self) -> None:
         # The parent's loop may look alive here, but it runs no more.
-        self._home = None
+        self._home = self.token = None
         self.settled = False
         self._on_settle(self.caller)
 
