@@ -90,6 +90,7 @@ def lost_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
         terminate(record)
         if pool is not None:
             # An empty slot takes the place of the one that is gone, and its statistics.
+            pool._known.pop(weakref.ref(record), None)
             stand_in = pool._new_record()
             stand_in._checkouts, stand_in._used = record._checkouts, record._used
             stand_in._ending = had_connection

@@ -245,8 +245,8 @@ class Life(Checkouts[ConnT]):
                     continue
                 elif not record._driver.blocking:
                     terminate_connection(record)
-            elif record in connecting:
-                continue  # it counts what arrives, and closes that
+            elif record in connecting or ref(record) in self._connecting:
+                continue  # who connects counts what arrives, and closes that
             self._decide(self._forget, record)
 
     # Statistics.
