@@ -119,6 +119,24 @@ async def test_waiters_are_told_of_the_close(mode: Mode) -> None:
     assert not mode.world.open
 
 
+async def test_who_waits_for_a_warm_pool_is_told_of_the_close(mode: Mode) -> None:
+    pool = mode.pool(min_size=1)
+    pool.suspend()  # so that it stays cold
+    await mode.go(pool.open())
+    told = mode.event()
+
+    async def wait() -> None:
+        with pytest.raises(anypool.PoolClosedError):
+            await mode.go(pool.wait(2 * PATIENCE))
+        told.set()
+
+    async with mode.group() as start:
+        start(wait)
+        await mode.until(lambda: inner(pool)._watchers)
+        await mode.go(pool.close())
+        await told.wait()
+
+
 async def _close(mode: Mode, pool: Any) -> None:
     await mode.go(pool.close())
 

@@ -12,6 +12,7 @@ import pytest
 from anypool import PoolTimeoutError, QueuePool
 from anypool._runtimes.deadlines import FEW, Deadlines
 
+from .support.clocks import DrivenLoop
 from .support.fakes import World
 
 
@@ -25,11 +26,22 @@ def on_asyncio(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], No
     return run
 
 
+def on_driven_asyncio(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Do the same, with a clock that runs ahead."""
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=DrivenLoop) as runner:
+            runner.run(test())
+
+    run.__name__ = test.__name__
+    return run
+
+
 class Gate:
     opened = 0.0
 
     def release(self) -> None:
-        self.opened = time.monotonic()
+        self.opened = asyncio.get_running_loop().time()
 
 
 @on_asyncio
@@ -57,7 +69,7 @@ async def test_waiters_time_out_each_in_its_own_time() -> None:
 async def test_a_wait_that_is_over_is_not_rung_for() -> None:
     deadlines = Deadlines(asyncio.get_running_loop())
     early, late = Gate(), Gate()
-    begun = time.monotonic()
+    begun = asyncio.get_running_loop().time()
     deadlines.add(early, 0.05)
     await asyncio.sleep(0.03)
     deadlines.add(late, 0.05)
@@ -69,13 +81,32 @@ async def test_a_wait_that_is_over_is_not_rung_for() -> None:
     assert not deadlines._timers
 
 
-@on_asyncio
+@on_driven_asyncio
+async def test_waits_of_one_timeout_are_rung_for_one_after_the_other() -> None:
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines(loop)
+    gates = [Gate() for _ in range(3)]
+    begun = loop.time()
+    for gate in gates:
+        deadlines.add(gate, 60)
+        await asyncio.sleep(10)
+    await asyncio.sleep(600)
+    rung = [gate.opened - begun for gate in gates]
+    assert rung == pytest.approx([60, 70, 80], abs=1)
+
+
+@on_driven_asyncio
 async def test_timeouts_that_all_differ_leave_few_timers() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop())
+    errors: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    deadlines = Deadlines(loop)
     gate = Gate()
     for number in range(1000):
         deadlines.add(gate, 30 + number / 1000)
         deadlines.remove(gate, 30 + number / 1000)
     assert len(deadlines._timers) == len(deadlines._ends) <= FEW
-    for timer in deadlines._timers.values():
-        timer.cancel()
+    await asyncio.sleep(60)
+    assert not deadlines._timers
+    assert not gate.opened
+    assert not errors

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import pytest
 
@@ -108,6 +109,43 @@ async def test_ping_before_every_checkout(mode: Mode) -> None:
             pass
     assert mode.world.count("ping") == 2  # the first one is new
     await mode.go(pool.close())
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"), [("pre_ping", "ping"), ("recycle", "close")]
+)
+async def test_connection_is_looked_at_after_any_number_of_checkouts(
+    mode: Mode, option: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Use is not timed for ever, but where something depends on the time."""
+    monkeypatch.setattr("anypool._pools.slots.TIMED_AT_FIRST", 1)
+    pool, clock = await opened(mode, **{option: 60})
+    for _ in range(3):
+        async with mode.block(pool.connect()):
+            pass
+    clock.now += 61
+    async with mode.block(pool.connect()):
+        assert mode.world.events_of(1)[-1] == expected
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("what", ["keepalive", "max_idle"])
+async def test_what_is_often_used_is_not_idle(
+    mode: Mode, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anypool._pools.slots.TIMED_AT_FIRST", 1)
+    pool, clock = await opened(mode, **{what: 60})
+    for _ in range(3):
+        async with mode.block(pool.connect()):
+            clock.now += 40
+    assert _due(pool, clock.now) == []
+    await mode.go(pool.close())
+
+
+def _due(pool: Any, now: float) -> Any:
+    """Return what upkeep has to do at this time."""
+    books = inner(pool)
+    return books._decide(books._take_due, now)
 
 
 async def test_dead_connection_is_logged(
@@ -243,7 +281,10 @@ async def test_timeout_after_a_dead_connection_is_told_as_it_was_given(mode: Mod
 
     def ping() -> None:
         clock.now += 29.98
-        inner(pool).suspend()
+        if mode.name == "threads":
+            anyio.from_thread.run_sync(pool.suspend)
+        else:
+            inner(pool).suspend()
         raise ConnectionResetError
 
     mode.world.on["ping"] = ping
@@ -260,6 +301,7 @@ async def test_keepalive_pings_what_idles(mode: Mode) -> None:
     await look(mode, pool)
     await mode.until(lambda: mode.world.count("ping") == 2)
     await mode.until(lambda: pool.checkedin() == 2)
+    assert _due(pool, clock.now + 59) == []
     mode.world.fail["ping"] = ConnectionResetError()
     clock.now += 61
     await look(mode, pool)

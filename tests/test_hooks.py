@@ -139,6 +139,21 @@ async def test_first_connect_is_told_one_at_a_time_until_it_succeeds(
     assert not mode.world.open
 
 
+async def test_first_connect_is_told_to_those_who_have_not_heard_it(mode: Mode) -> None:
+    """A listener that is added late hears of the next connection, and the others don't."""
+    early, late = Hooks(), Hooks()
+    pool = mode.pool(listeners=[early], creator=native_creator(mode))
+    async with mode.block(pool.connect()):
+        pool.add_listener(late)
+        async with mode.block(pool.unique_connection()):
+            pass
+    for hooks, number in ((early, 1), (late, 2)):
+        assert [each for each in hooks.heard if each[0] == "first_connect"] == [
+            ("first_connect", number)
+        ]
+    await mode.go(pool.close())
+
+
 async def test_before_connect_changes_what_is_connected_to(mode: Mode) -> None:
     seen = []
 
@@ -166,6 +181,26 @@ async def test_before_connect_changes_what_is_connected_to(mode: Mode) -> None:
     assert creator.keywords["password"] == "old"
     for lease in leases:
         await mode.go(lease.close())
+    await mode.go(pool.close())
+
+
+async def test_before_connect_is_shown_the_arguments_of_a_plain_creator(mode: Mode) -> None:
+    """Also after a facade, which finds out by what it returns, has moved to a loop."""
+    made = []
+
+    def create(**parameters: Any) -> Any:
+        made.append(parameters)
+        return mode.world.connect()
+
+    class Rotating:
+        def before_connect(self, parameters: dict[str, Any], record: Any) -> None:
+            assert parameters == {"user": "me"}
+            parameters["password"] = "new"
+
+    pool = mode.pool(creator=partial(create, user="me"), listeners=[Rotating()])
+    async with mode.block(pool.connect()):
+        async with mode.block(pool.unique_connection()):
+            assert made == [{"user": "me", "password": "new"}] * 2
     await mode.go(pool.close())
 
 
@@ -259,6 +294,24 @@ async def test_hooks_that_change_nothing_any_more_have_their_errors_logged(
     async with mode.block(pool.connect()):
         pass
     await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_close_hook_finds_what_was_noted_of_the_connection(
+    mode: Mode, kind: str
+) -> None:
+    notes: list[dict[Any, Any]] = []
+
+    class Bye:
+        def close(self, connection: Any, record: Any) -> None:
+            notes.append({**record.info})
+
+    pool = mode.pool(kind, listeners=[Bye()])
+    lease = await mode.go(pool.connect())
+    lease.info["tenant"] = 7
+    await mode.go(lease.close())
+    await mode.go(pool.close())
+    assert notes == [{"tenant": 7}]
 
 
 async def test_first_connects_at_the_same_time_wait_for_the_first(mode: Mode) -> None:

@@ -65,6 +65,8 @@ async def test_arguments_need_not_be_hashable(mode: Mode) -> None:
     assert manager.get_pool(**hosts) is manager.get_pool(**twin)
     assert manager.get_pool(1) is not manager.get_pool(True)
     assert manager.get_pool(1) is not manager.get_pool(1.0)
+    assert manager.get_pool([1]) is not manager.get_pool((1,))
+    assert manager.get_pool(bytearray(b"k")) is not manager.get_pool(b"k")
 
     class Unhashable:
         __hash__ = None  # type: ignore[assignment]  # the point
@@ -85,6 +87,14 @@ async def test_poolclass(mode: Mode) -> None:
     with pytest.raises(AttributeError):
         manager.__path__  # the module's own affair
     await mode.go(manager.dispose("never connected to"))
+    await mode.go(mode.pools.clear_managers())
+
+
+async def test_nothing_is_shared_where_the_options_say_so(mode: Mode) -> None:
+    manager = mode.pools.manage(make_module(mode), use_threadlocal=False)
+    async with mode.block(manager.connect()) as first:
+        async with mode.block(manager.connect()) as second:
+            assert second is not first
     await mode.go(mode.pools.clear_managers())
 
 

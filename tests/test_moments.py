@@ -323,9 +323,8 @@ async def test_connect_in_a_thread_outlasts_its_caller_and_the_pool(
     else:
         await pool.close(timeout=0)
     connecting.release()
-    await mode.until(lambda: mode.world.count("close"))
+    await mode.until(lambda: mode.world.count("close") and pool.stats().size == 0)
     assert not mode.world.open
-    assert pool.stats().size == 0
     await pool.close()
 
 
@@ -605,6 +604,23 @@ def test_something_else_outlives_its_loop(what: str, world: World) -> None:
     world.assert_sound()
     asyncio.run(main())  # which ends in the orderly way
     assert world.open == []
+
+
+def test_connections_of_a_loop_that_was_just_closed_count_as_lost() -> None:
+    world = World(coroutine=True)
+    pool = anypool.QueuePool(world.connect)
+
+    async def use() -> None:
+        async with pool.connect():
+            pass
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(use())
+    loop.close()  # and nothing of what asyncio.run() would do before
+    asyncio.run(use())
+    stats = pool.stats()
+    assert (stats.opened, stats.size, world.open) == (2, 0, [])
+    assert stats.closed == {"lost": 1, "dispose": 1}
 
 
 async def test_slow_ping_beside_what_is_out(

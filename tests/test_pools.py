@@ -119,6 +119,13 @@ async def test_recreate_keeps_every_option(mode: Mode, kind: str) -> None:
     assert listener.heard == ["connect", "checkout", "checkin"]
 
 
+async def test_recreate_keeps_listeners_that_were_added(mode: Mode) -> None:
+    pool, listener = mode.pool(), Recorder()
+    pool.add_listener(listener)
+    async with mode.block(pool.recreate().connect()):
+        assert listener.heard == ["connect", "checkout"]
+
+
 class Recorder:
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -167,6 +174,33 @@ async def test_static_pool_is_one_connection_for_all(mode: Mode) -> None:
         leave.set()
     assert numbers == [1, 1, 1, 1]
     assert mode.world.open == [1]
+
+
+class Interrupt(BaseException):
+    """Stands for Ctrl-C, and for cancellations."""
+
+
+@pytest.mark.parametrize("kind", ["StaticPool", "Singleton"])
+async def test_interrupted_checkout_leaves_the_connection_to_who_has_it(
+    mode: Mode, kind: str
+) -> None:
+    interrupts: list[Interrupt] = []
+
+    class Interrupted:
+        def checkout(self, connection: Any, record: Any, lease: Any) -> None:
+            if interrupts:
+                raise interrupts.pop()
+
+    pool = mode.pool(kind, listeners=[Interrupted()])
+    lease = await mode.go(pool.unique_connection())
+    interrupts.append(Interrupt())
+    with pytest.raises(Interrupt):
+        await mode.go(pool.unique_connection())
+    await mode.go(lease.close())
+    assert mode.world.events_of(1) == ["rollback"]
+    await mode.go(pool.close())
+    assert mode.world.open == []
+    assert pool.stats().closed == {"dispose": 1}
 
 
 async def test_assertion_pool_names_the_holder(mode: Mode) -> None:

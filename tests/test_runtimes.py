@@ -170,6 +170,34 @@ def test_creator_that_was_left_brings_a_coroutine(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_caller_leaves_in_the_moment_its_connection_arrives(moment: str) -> None:
+    """Whichever thread is the first to say so, one of the two closes the connection."""
+    world = World(coroutine=False)
+    delivery: Any = _Delivery(world.connect)
+    lock = delivery._lock
+
+    class Contested:
+        def __enter__(self) -> None:
+            if moment == "before":
+                refuse()
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            if moment == "after":
+                refuse()
+
+    def refuse() -> None:
+        delivery._lock = lock
+        delivery.refuse()
+
+    delivery._lock = Contested()
+    delivery.make()
+    assert (len(world.connections), world.open) == (1, [])
+    world.assert_sound()
+
+
 def test_job_and_its_caller_are_cancelled_before_the_first_step(
     pool: anypool.QueuePool[Any],
 ) -> None:

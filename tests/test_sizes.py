@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -133,6 +134,25 @@ async def test_connect_that_takes_too_long_for_a_pool(
     await mode.go(pool.close())
 
 
+async def test_connect_may_take_as_long_as_a_checkout(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose server is slow gives the pool a long timeout: that counts in the background."""
+    if mode.name in ("blocking", "threads"):
+        pytest.skip("its connect can't be cut short")
+    monkeypatch.setattr("anypool._pools.upkeep.CONNECT_TIMEOUT", 0.0)
+    connect = mode.world.connect
+
+    async def create() -> Any:
+        await anyio.lowlevel.checkpoint()
+        return await connect()
+
+    pool = mode.pool(creator=create, min_size=1, timeout=PATIENCE)
+    await mode.go(pool.open())
+    await mode.go(pool.wait(PATIENCE))
+    await mode.go(pool.close())
+
+
 async def test_care_survives_an_error(
     mode: Mode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -177,6 +197,19 @@ async def test_max_idle_closes_what_is_not_needed(mode: Mode) -> None:
     await mode.settle()
     assert len(mode.world.open) == 1  # min_size
     assert mode.world.count("connect") == 4, "it was closed and replaced"
+    await mode.go(pool.close())
+
+
+async def test_max_idle_leaves_min_size(mode: Mode) -> None:
+    """Also where all are idle for too long at the same time."""
+    pool, clock = await opened(mode, pool_size=4, min_size=2, max_idle=60)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(4)]
+    for lease in leases:
+        await mode.go(lease.close())
+    clock.now += 61
+    await look(mode, pool)
+    await mode.until(lambda: len(mode.world.open) == 2)
+    assert (pool.checkedin(), mode.world.count("connect")) == (2, 4)
     await mode.go(pool.close())
 
 

@@ -14,7 +14,7 @@ import anypool
 from anypool._drivers.dbapi import DBAPIDriver
 
 from .support.holds import Holds, interruptible, overlaps, waiting
-from .support.modes import Mode
+from .support.modes import PATIENCE, Mode
 
 KINDS = ["QueuePool", "Singleton", "NullPool", "StaticPool", "AssertionPool"]
 all_kinds = pytest.mark.parametrize("kind", KINDS)
@@ -247,6 +247,32 @@ async def test_return_of_a_cancelled_caller_is_bounded(
     slow.release()
     async with mode.block(pool.connect(timeout=5)) as conn:
         assert conn.number == 2
+
+
+async def test_close_that_hangs_keeps_no_slot(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where nobody waits for it, since its caller was interrupted."""
+    if mode.name in ("blocking", "threads"):
+        pytest.skip("a thread can't be cut short")
+    monkeypatch.setattr("anypool._pools.closes.CLOSE_TIMEOUT", 0.02)
+
+    class Interrupted:
+        def checkout(self, connection: Any, record: Any, lease: Any) -> None:
+            if connection.number == 1:
+                raise Stop
+
+    holds = Holds(mode)
+    closing = holds.on("close")
+    pool = mode.pool(
+        creator=holds.connect, pool_size=1, max_overflow=0, listeners=[Interrupted()]
+    )
+    with pytest.raises(Stop):
+        await mode.go(pool.connect())
+    async with mode.block(pool.connect(timeout=PATIENCE / 2)) as connection:
+        assert (connection.number, closing.reached) == (2, 1)
+    closing.release()
+    await mode.go(pool.close())
 
 
 async def test_scopes_inside_the_driver_and_listeners_work(mode: Mode) -> None:

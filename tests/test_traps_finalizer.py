@@ -94,6 +94,23 @@ async def test_dropped_lease_warns_with_the_line_of_its_checkout(mode: Mode) -> 
             ]
 
 
+async def test_dropped_lease_is_returned_where_warnings_are_errors(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `python -W error`. Python reports what a finalizer raises, and goes on."""
+    reported: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: reported.append(it.exc_type))
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    lease = await mode.go(pool.connect())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        del lease
+        gc.collect()
+    async with mode.block(pool.connect(timeout=PATIENCE)) as connection:
+        assert connection.number == 1
+    assert reported == [ResourceWarning]
+
+
 async def test_dropped_detached_lease_is_closed(mode: Mode) -> None:
     """Trap: a detached connection that was lost was never closed."""
     pool = mode.pool()
@@ -530,6 +547,25 @@ async def test_lease_outlives_its_caller(mode: Mode, how: str) -> None:
     await mode.until(lambda: pool.checkedout() == 0)
     async with mode.block(pool.connect(timeout=PATIENCE)) as connection:
         assert (connection.number == 1) == (how in ("close", "drop"))
+
+
+async def test_lease_outlives_the_caller_whose_connection_it_has(mode: Mode) -> None:
+    """Trap: the per-thread pool closed a dead thread's connection while it was in use."""
+    pool = mode.pool("Singleton")
+    books = getattr(pool, "async_pool", pool)
+    leases: list[Any] = []
+
+    async def take() -> None:
+        leases.append(await mode.go(pool.connect()))
+
+    async with mode.group() as start:
+        start(take)
+    await mode.settle()
+    await mode.until(lambda: not books.kept())
+    await mode.settle()
+    assert mode.world.open == [1]
+    await mode.go(leases[0].close())
+    await mode.until(lambda: not mode.world.open)
 
 
 async def test_child_tasks_are_other_callers(mode: Mode) -> None:

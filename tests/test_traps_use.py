@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,23 @@ async def test_checkout_makes_no_round_trip(mode: Mode) -> None:
     mode.world.events.clear()
     async with mode.block(pool.connect()):
         assert mode.world.events == []
+
+
+async def test_timeout_may_be_infinite(mode: Mode) -> None:
+    """Trap: what some functions take for no limit is too much for a thread's lock."""
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=math.inf)
+    lease = await mode.go(pool.connect())
+    served = mode.event()
+
+    async def wait() -> None:
+        async with mode.block(pool.connect()):
+            served.set()
+
+    async with mode.group() as start:
+        start(wait)
+        await mode.until(lambda: waiting(pool))
+        await mode.go(lease.close())
+        await served.wait()
 
 
 async def test_nested_checkouts_need_one_connection(mode: Mode) -> None:
