@@ -35,6 +35,23 @@ def test_parts_of_a_url() -> None:
     assert "p:w" not in repr(url)
 
 
+def test_an_empty_password_is_one() -> None:
+    assert DatabaseURL("mysql://me:@h/d").password == ""
+    assert DatabaseURL("mysql://me@h/d").password is None
+
+
+def test_names_and_passwords_stay_text() -> None:
+    names = ("host", "user", "password", "passwd", "database", "db", "dbname", "name")
+    query = "&".join(f"{name}=4711" for name in names)
+    assert DatabaseURL(f"mysql://h?{query}").arguments == dict.fromkeys(names, "4711")
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "\u0661\u0662", "\u00b2"])
+def test_port_that_is_no_number(port: str) -> None:
+    with pytest.raises(ValueError, match="the port is not a number"):
+        DatabaseURL(f"mysql://h:{port}/d")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -84,9 +101,10 @@ def test_options_in_a_url(tmp_path: Path) -> None:
     pool.dispose()
 
 
+@pytest.mark.parametrize("name", ["", "/:memory:"])
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite", "duckdb"])
-def test_memory_is_one_database(scheme: str) -> None:
-    pool = sync.create_pool(f"{scheme}://")
+def test_memory_is_one_database(scheme: str, name: str) -> None:
+    pool = sync.create_pool(f"{scheme}://{name}")
     for number in range(3):
         with pool.connect() as connection:
             statement = "INSERT INTO t VALUES (1)" if number else "CREATE TABLE t (id int)"
@@ -98,7 +116,7 @@ def test_memory_is_one_database(scheme: str) -> None:
             pool.unique_connection(timeout=0)
     pool.dispose()
     with pytest.raises(ValueError, match="in memory"):
-        sync.create_pool(f"{scheme}://", pool_size=2)
+        sync.create_pool(f"{scheme}://{name}", pool_size=2)
 
 
 async def _use(pool: anypool.QueuePool[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sqlite3
 import sys
@@ -26,7 +27,7 @@ from anypool._drivers.generic import GenericDriver
 from anypool._drivers.generic_async import GenericAsyncDriver
 from anypool._drivers.registry import driver_for
 from anypool._drivers.sqlite3 import SQLiteDriver
-from anypool._drivers.transports import hang_up
+from anypool._drivers.transports import hang_up, shut_down
 
 from ..support.modes import PATIENCE
 
@@ -35,13 +36,18 @@ if sys.version_info >= (3, 12):
     SQLITE_MODES += [{"autocommit": True}, {"autocommit": False}]
 
 
+def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
+    """Make something of a row that a reset can't unpack: a row factory."""
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
 @pytest.mark.parametrize("arguments", SQLITE_MODES, ids=str)
 def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None:
     driver = SQLiteDriver()
     connection = sqlite3.connect(tmp_path / "app.db", **arguments)
     connection.execute("CREATE TABLE t (id)")
     connection.commit()
-    connection.row_factory = sqlite3.Row
+    connection.row_factory = _as_dict
     connection.execute('ATTACH \':memory:\' AS "other "" one"')
     connection.execute('CREATE TEMP TABLE "a "" name" (id)')
     connection.execute("CREATE TEMP VIEW v AS SELECT 1")
@@ -52,16 +58,17 @@ def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None
     connection.execute("INSERT INTO t VALUES (1)")
     assert driver.needs_reset(connection)
     driver.reset(connection, "full")
+    assert connection.row_factory is _as_dict
+    connection.row_factory = None
     # With autocommit=False (Python 3.12) a transaction is open at all times.
     assert driver.needs_reset(connection) == (arguments == {"autocommit": False})
     count = connection.execute("SELECT count(*) FROM sqlite_temp_master").fetchone()
-    assert tuple(count) == (0,)
+    assert count == (0,)
     assert [row[1] for row in connection.execute("PRAGMA database_list")] == [
         "main",
         "temp",
     ][: len(list(connection.execute("PRAGMA database_list")))]
-    assert tuple(connection.execute("SELECT count(*) FROM t").fetchone()) == (0,)
-    assert connection.row_factory is sqlite3.Row
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
     connection.close()
     assert not driver.is_open(connection)
     assert driver.needs_reset(connection), "it is closed: reset() must say so"
@@ -265,6 +272,44 @@ def test_hanging_up_where_nothing_is_left() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     hang_up(loop, None, lambda: pytest.fail("in a closed loop"))
+
+
+def test_hanging_up_is_left_to_a_loop_that_runs() -> None:
+    seen: list[threading.Thread] = []
+
+    def abort() -> None:
+        seen.append(threading.current_thread())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(hang_up, loop, None, abort)
+
+    asyncio.run(main())
+    assert seen == [threading.current_thread()]
+
+
+def test_shut_down_leaves_the_socket_to_its_owner() -> None:
+    near, far = socket.socketpair()
+    with far:
+        shut_down(near.fileno())
+        assert far.recv(1) == b""
+        os.fstat(near.fileno())  # raises if it is nobody's number any more
+        near.close()
+
+
+def test_connection_that_is_never_closed_holds_nothing_up(tmp_path: Path) -> None:
+    """Its thread is one that Python doesn't wait for when it exits."""
+
+    async def main() -> None:
+        pool = anypool.QueuePool(lambda: aiosqlite.connect(tmp_path / "app.db"))
+        async with pool.connect():
+            before = set(threading.enumerate())
+            async with pool.unique_connection():
+                (thread,) = set(threading.enumerate()) - before
+                assert thread.daemon
+        await pool.dispose()
+
+    anyio.run(main)
 
 
 def test_thread_that_runs_is_not_made_a_daemon() -> None:

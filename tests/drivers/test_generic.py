@@ -485,6 +485,12 @@ class StateError(Error):
         self.sqlstate = state
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    """Give an error a cause, as ``raise ... from`` does."""
+    error.__cause__ = cause
+    return error
+
+
 MYSQL_LOSSES = (0, 1053, 1927, 2006, 2013, 2014, 2055, 4031)
 POSTGRESQL_LOSSES = ("08000", "08006", "57P01", "57P02", "57P04", "57P05", "25P03")
 
@@ -494,6 +500,9 @@ POSTGRESQL_LOSSES = ("08000", "08006", "57P01", "57P02", "57P04", "57P05", "25P0
     [
         (OperationalError(), False, False),
         (OperationalError(), True, True),
+        (caused(OperationalError(), ConnectionResetError()), False, True),
+        (caused(OperationalError(), ValueError()), False, False),
+        (caused(ValueError(), ConnectionResetError()), False, False),
         (OSError(errno.ETIMEDOUT, "timed out"), False, False),
         (OSError(errno.ETIMEDOUT, "timed out"), True, True),
         (TimeoutError(), True, False),  # that of some scope
@@ -592,11 +601,19 @@ def test_creator_that_asks_for_a_loop_in_the_old_way() -> None:
     asyncio.run(main())
 
 
-def test_connection_whose_time_was_up_is_not_the_next_callers() -> None:
-    """An answer may still be on its way there, and a ping would take it for its own."""
+@pytest.mark.parametrize("error", [TimeoutError, OperationalError])
+def test_connection_whose_time_was_up_is_not_the_next_callers(
+    error: type[Exception],
+) -> None:
+    """An answer may still be on its way there, and a ping would take it for its own.
+
+    Whatever the error that comes afterwards.
+    """
     pool = sync.QueuePool(Minimal, pool_size=1, max_overflow=0)
-    with pytest.raises(TimeoutError), pool.connect() as first:
-        raise TimeoutError
+    with pytest.raises(error), pool.connect() as first:
+        with pytest.raises(TimeoutError), pool.connect():
+            raise TimeoutError
+        raise error
     with pool.connect() as connection:
         assert connection is not first
     assert not first.alive
@@ -636,6 +653,12 @@ class Moody(WithoutMethods):
         if self.moody:
             raise RuntimeError
         return False
+
+
+class Counting(Minimal):
+    """As psycopg2's: counts how it was closed."""
+
+    closed = 0
 
 
 class Polite(Minimal):
@@ -685,6 +708,7 @@ class AsyncAnswer(Minimal):
     ("creator", "name", "value"),
     [
         (Closable, "closed", True),
+        (Counting, "closed", 1),
         (Polite, "gone", True),
         (Open, "open", 0),
         (Socket, "_usock", None),

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import psycopg
@@ -320,6 +321,24 @@ async def test_full_reset_without_a_database(mode: Live) -> None:
             await mode.execute(pool, connection, statement)
 
 
+async def test_full_reset_in_a_database_with_an_odd_name(mode: Live) -> None:
+    if not isinstance(mode.server, MariaDB):
+        pytest.skip("PostgreSQL's sessions keep their database")
+    name = f"{mode.server.table}`s"
+    dsn = mode.server.dsn(mode.driver, mode.proxy.port).rpartition("/")[0]
+    mode.server.ask(f"CREATE DATABASE `{name.replace('`', '``')}`")
+    try:
+        pool = mode.pools.create_pool(f"{dsn}/{quote(name)}", reset_on_return="full")
+        mode.made.append(pool)
+        for _ in range(2):
+            async with mode.block(pool.connect()) as connection:
+                assert await mode.execute(pool, connection, "SELECT DATABASE()") == name
+                await mode.execute(pool, connection, "USE information_schema")
+    finally:
+        mode.server.ask(f"DROP DATABASE `{name.replace('`', '``')}`")
+    assert mode.proxy.connects == 1
+
+
 async def test_repeated_statements_after_full_reset(mode: Live) -> None:
     """A driver's own cache of prepared statements must not outlive them."""
     pool = mode.pool(pool_size=1, max_overflow=0)
@@ -374,10 +393,15 @@ async def test_autocommit_stays_as_it_was(mode: Live, autocommit: bool, how: str
 
 
 async def test_closed_by_its_user(mode: Live) -> None:
-    pool = mode.pool(pool_size=1, max_overflow=0)
-    async with mode.block(pool.connect()) as connection:
-        await mode.go(pool.call(connection.close))
-    await _works(mode, pool)
+    """That is no news of the server: the other connections stay."""
+    pool = mode.pool(pool_size=2, max_overflow=0, on_disconnect="pool")
+    async with mode.block(pool.unique_connection()):
+        async with mode.block(pool.unique_connection()) as connection:
+            await mode.go(pool.call(connection.close))
+    assert pool.stats().closed == {"reset": 1}
+    async with mode.block(pool.unique_connection()):
+        await _works(mode, pool)
+    assert mode.proxy.connects == 3
 
 
 async def test_terminated(mode: Live) -> None:
@@ -480,6 +504,39 @@ async def test_pipeline_that_is_not_ended(mode: Live) -> None:
         assert connection is not first
         assert first.closed
     await _works(mode, pool)
+
+
+async def test_transaction_object_that_is_not_ended(mode: Live) -> None:
+    """The next caller's is none inside of it."""
+    if mode.driver != "asyncpg":
+        pytest.skip("asyncpg's transaction objects")
+    pool = mode.pool(pool_size=1, max_overflow=0)
+    for _ in range(2):
+        async with mode.block(pool.connect()) as connection:
+            await mode.go(pool.call(connection.transaction().start))
+    assert mode.proxy.connects == 1
+
+
+async def test_full_reset_forgets_who_listens(mode: Live) -> None:
+    if mode.driver != "asyncpg":
+        pytest.skip("asyncpg's listeners")
+    pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return="full")
+    heard: list[str] = []
+    for caller in ("first", "second"):
+
+        def hear(*_: object, caller: str = caller) -> None:
+            heard.append(caller)
+
+        async with mode.block(pool.connect()) as connection:
+            await mode.go(pool.call(connection.add_listener, "leftover", hear))
+            connection.add_log_listener(hear)
+            if caller == "second":
+                await mode.execute(pool, connection, "NOTIFY leftover")
+                await mode.execute(pool, connection, "DO $$BEGIN RAISE NOTICE ''; END$$")
+                await mode.until(lambda: len(heard) > 1)
+                await mode.execute(pool, connection, "SELECT 1")  # all have been told now
+    assert heard == ["second", "second"]
+    assert mode.proxy.connects == 1
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "aiomysql", "asyncmy"])
@@ -587,3 +644,19 @@ async def test_unread_rows(mode: Live) -> None:
         await mode.go(pool.call(leave_async if mode.coroutines else leave, connection))
     async with mode.block(pool.connect()) as connection:
         assert await mode.execute(pool, connection, "SELECT 3") == 3
+
+
+async def test_transaction_in_a_result_that_nobody_fetched(mode: Live) -> None:
+    """Of several statements in one command, the first one's result tells nothing of it."""
+    if not isinstance(mode.server, MariaDB):
+        pytest.skip("only MySQL's drivers fetch them one by one")
+    several = 1 << 16  # CLIENT_MULTI_STATEMENTS
+    pool = mode.pool(f"?autocommit=true&client_flag={several}", pool_size=1, max_overflow=0)
+    table = mode.server.table
+    for statement in ("SELECT 1", f"SELECT 1; BEGIN; INSERT INTO {table} VALUES (1)"):
+        async with mode.block(pool.connect()) as connection:
+            await mode.go(pool.call(connection.query, statement))
+    async with mode.block(pool.connect()) as connection:
+        rows = f"SELECT count(*) FROM {table}"
+        assert await mode.execute(pool, connection, rows) == 0
+    assert mode.proxy.connects == 1
