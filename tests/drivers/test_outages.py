@@ -169,20 +169,24 @@ async def test_never_too_many_sessions(mode: Live) -> None:
         watcher = threading.Thread(target=_watch, args=(mode, question, over, most))
         watcher.start()
         done: list[int] = []
+        disturbed = threading.Event()
 
         async def use() -> None:
             end = time.monotonic() + 1
-            while time.monotonic() < end:
+            while time.monotonic() < end or not disturbed.is_set():
                 async with mode.block(pool.connect()) as connection:
                     await mode.execute(pool, connection, "SELECT 1")
                 done.append(1)
 
         async def disturb() -> None:
-            for size in (1, 3, 2, 3):
-                await mode.go(pool.drain())
-                enough = len(done) + 20
-                await mode.until(partial(_more_than, done, enough))
-                await mode.go(pool.resize(size))
+            try:
+                for size in (1, 3, 2, 3):
+                    await mode.go(pool.drain())
+                    enough = len(done) + 20
+                    await mode.until(partial(_more_than, done, enough))
+                    await mode.go(pool.resize(size))
+            finally:
+                disturbed.set()
 
         async with mode.group() as start:
             for _ in range(8):
