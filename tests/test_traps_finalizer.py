@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -974,6 +975,32 @@ pool.dispose()
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
+
+
+def test_lease_that_is_dropped_in_a_decision_that_fails() -> None:
+    """It is not left for the next one: somebody may wait for it."""
+    world = World(coroutine=False)
+    pool = sync.QueuePool(world.connect, pool_size=1, max_overflow=0, timeout=None)
+    leases = [pool.unique_connection()]
+
+    def wait() -> None:
+        pool.connect().close()
+
+    def fail() -> None:
+        leases.clear()
+        raise anypool.TooManyWaitersError
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while not pool.stats().waiting:
+        assert time.monotonic() < deadline
+    with dropping(), pytest.raises(anypool.TooManyWaitersError):
+        pool.async_pool._decide(fail)
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), "nobody has served it"
+    pool.close()
+    world.assert_sound()
 
 
 def test_signal_handler_in_the_middle_of_a_decision() -> None:

@@ -211,7 +211,11 @@ class Slots(Generic[ConnT]):
                 "its own thread was in the middle of doing so"
             )
         else:
-            with runtime.door, runtime.lock: result = decision(*args)  # fmt: skip # noqa: E701
+            try:
+                with runtime.door, runtime.lock: result = decision(*args)  # fmt: skip # noqa: E701
+            except BaseException:
+                self._catch_up()
+                raise
         if self._unstarted or (self._dropped and self._blocking):
             self._catch_up()
         return result
