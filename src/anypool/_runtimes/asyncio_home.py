@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from inspect import CORO_CREATED, getcoroutinestate
 from threading import get_ident
 from traceback import clear_frames
@@ -176,7 +177,9 @@ class AsyncioHome:
         return  # no task watches
 
     def leave(self) -> None:
-        self._watch = None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            _take_last_steps(watch)
 
 
 async def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -191,6 +194,14 @@ async def _end_of_loop(
     finally:
         await asyncio.sleep(0)
         await on_end()
+
+
+def _take_last_steps(generator: AsyncGenerator[None, None]) -> None:
+    """Close it by hand: its loop, maybe at its own end, would begin a task for that."""
+    closing = generator.aclose()
+    with suppress(StopIteration, RuntimeError):  # or it is running just now
+        for _ in range(2):
+            closing.send(None)
 
 
 def _take_first_step(generator: AsyncGenerator[None, None]) -> None:
