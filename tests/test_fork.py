@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from anypool import sync
+from anypool._core.process import process
+from anypool._core.record import ConnectionRecord
+
+from .support.fakes import World
 from .test_exit import run
 
 HEAD = """
@@ -327,3 +333,21 @@ pool.close()
 print("done")
 """
     run(script, tmp_path, *QUIET)
+
+
+def test_what_is_finalized_before_any_hook_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a child, where no test can look on."""
+    world = World(coroutine=False)
+    spared: list[Any] = []
+    monkeypatch.setattr(process, "_spared", spared)
+    pool = sync.QueuePool(world.connect)
+    lease = pool.connect()
+    record: ConnectionRecord[Any] = ConnectionRecord(0, None)
+    record.connection = lease.connection
+    monkeypatch.setattr(process, "_pid", 0)
+    del record
+    assert spared == [(lease.connection,)]
+    assert not world.events_of(1)
+    process.settle()
+    lease.close()
+    pool.close()

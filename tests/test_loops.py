@@ -22,6 +22,7 @@ import pytest
 import anypool
 from anypool import sync
 from anypool._runtimes.loop import AnyioRuntime
+from anypool._sync.begun import first_then
 from anypool._sync.bridge import LoopThread, _serve
 
 from .support.fakes import World
@@ -33,6 +34,13 @@ BACKENDS = ["asyncio", "trio"]
 @pytest.fixture
 def world() -> World:
     return World(coroutine=True)
+
+
+class Checkpoints:
+    """May be awaited, and is no coroutine."""
+
+    def __await__(self) -> Any:
+        yield from asyncio.sleep(0).__await__()
 
 
 def loop_threads() -> set[threading.Thread]:
@@ -490,6 +498,29 @@ def test_work_that_is_handed_over_while_the_loop_ends() -> None:
     bridge._calling.discard(late)
     bridge.thread.join(10)
     assert not bridge.thread.is_alive()
+
+
+def test_loop_that_ends_in_the_moment_work_comes() -> None:
+    bridge = LoopThread()
+    portal: Any = bridge._portal
+
+    class Ending:
+        def start_task_soon(self, *args: Any) -> None:
+            bridge._portal = portal
+            bridge.stop()
+            raise RuntimeError("This portal is not running")
+
+    bridge._portal = Ending()  # type: ignore[assignment]  # as far as it is used
+    with pytest.raises(anypool.PoolClosedError):
+        bridge.call(anyio.sleep, 0)
+    bridge.thread.join(10)
+    assert not bridge.thread.is_alive()
+
+
+def test_connect_that_has_begun_is_no_coroutine(world: World) -> None:
+    """Then there is nothing to close, if it is not wanted any more."""
+    begun = first_then(Checkpoints(), world.connect)
+    del begun
 
 
 def test_error_of_the_portal_comes_through() -> None:

@@ -367,6 +367,20 @@ async def test_keepalive_in_a_thread_that_does_not_end_is_left_to_it(
     await pool.close()
 
 
+async def test_interrupted_call_of_a_connection_that_is_gone(mode: Mode) -> None:
+    """Another thread has just closed it: nothing is there to be stopped."""
+    if mode.name != "threads":
+        pytest.skip("calls in threads")
+    pool = mode.pool()
+    lease = await pool.connect()
+    record, connection = lease._record, lease.connection
+    record.connection = None
+    await pool._interrupt(lease._caller)
+    record.connection = connection
+    await lease.close()
+    await pool.close()
+
+
 async def test_keepalive_is_cancelled(mode: Mode) -> None:
     """Its connection, on which the answer may be on its way, is nobody's any more."""
     if mode.name not in ("asyncio", "uvloop"):

@@ -977,6 +977,34 @@ pool.dispose()
     assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
 
 
+@pytest.mark.parametrize("kind", ["QueuePool", "NullPool", "StaticPool", "AssertionPool"])
+def test_lease_is_closed_in_the_middle_of_a_decision(kind: str) -> None:
+    """It is put off until that is made; looking is free, all else is refused."""
+    world = World(coroutine=False)
+    options = {"pool_size": 1, "max_overflow": 2} if kind == "QueuePool" else {}
+    pool: Any = getattr(sync, kind)(world.connect, **options)
+    other = pool.unique_connection() if options else None
+    lease = pool.unique_connection()
+
+    def decide() -> None:
+        lease.close()
+        assert not lease.is_valid
+        assert pool.stats().checked_out == (1 if options else 0)
+        with pytest.raises(anypool.InvalidRequestError, match="signal handler"):
+            pool.unique_connection()
+
+    pool.async_pool._decide(decide)
+    assert world.events_of(lease_number := len(world.connections))[0] == "rollback"
+    assert lease_number == (2 if options else 1)
+    if other is not None:
+        other.close()
+    with pool.connect():
+        assert pool.stats().checked_out == 1
+    pool.close()
+    assert not world.open
+    world.assert_sound()
+
+
 def test_lease_that_is_dropped_in_a_decision_that_fails() -> None:
     """It is not left for the next one: somebody may wait for it."""
     world = World(coroutine=False)

@@ -71,6 +71,9 @@ class SharedSlots(Pool[ConnT]):
     async def _checkin(
         self, record: ConnectionRecord[ConnT], hurried: bool = False, quiet: bool = False
     ) -> None:
+        if self._is_deciding():
+            self._dropped.append(record)  # what this one interrupts sees to it
+            return
         begun = False
         checkin = super()._checkin
 
