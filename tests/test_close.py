@@ -344,8 +344,11 @@ async def test_no_thread_outlives_the_close(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_close_while_a_caller_connects(mode: Mode, kind: str) -> None:
+async def test_close_while_a_caller_connects(
+    mode: Mode, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The caller is told, and its connection is closed, and counted."""
+    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.02)
     holds = Holds(mode)
     hold = holds.on("connect")
     pool = mode.pool(kind, creator=holds.connect)

@@ -33,6 +33,12 @@ from .support.tracing import AtLine
 pytestmark = pytest.mark.interrupts
 
 
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what somebody was closing, and was interrupted at that."""
+    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.02)
+
+
 Scenario = Callable[["Stage"], Iterator[None]]
 
 LINES_AFTER_CLOSE = 3

@@ -307,9 +307,10 @@ async def test_ping_in_a_thread_outlasts_its_caller(
 @pytest.mark.parametrize("how", ["dispose", "close"])
 @pytest.mark.parametrize("kind", ["QueuePool", "AssertionPool", "StaticPool", "Singleton"])
 async def test_connect_in_a_thread_outlasts_its_caller_and_the_pool(
-    mode: Mode, kind: str, how: str
+    mode: Mode, kind: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then nobody wants the connection any more."""
+    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.02)
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
     holds = Holds(mode)

@@ -507,7 +507,7 @@ def test_pool_and_model_agree(mode: str, machine: type[Machine]) -> None:
     run_state_machine_as_test(
         type("Machine", (machine,), {"mode": mode}),
         settings=settings(
-            max_examples=rounds(25, 400),
+            max_examples=rounds(15, 400),
             phases=[Phase.generate, *([Phase.shrink] if EFFORT >= 1 else [])],
             stateful_step_count=40,
             deadline=None,
