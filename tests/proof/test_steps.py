@@ -440,6 +440,7 @@ class Tally:
 def _conditions(mode: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadClock]:
     """Set the clocks, and let finalizers warn and complain."""
     clock = ThreadClock()
+    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.03)
     if mode == "blocking":
         monkeypatch.setattr("anypool._runtimes.thread.time", clock)
     elif mode in REAL_TIME:
