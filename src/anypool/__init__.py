@@ -29,7 +29,7 @@ from ._core.listeners import (
 from ._core.options import PoolOptions, QueuePoolOptions, ResetMode, SizedOptions
 from ._core.record import ConnectionRecord
 from ._core.stats import CloseReason, PoolStats
-from ._drivers.protocol import Driver
+from ._drivers.protocol import CannotReset, ConnectionState, Driver
 from ._drivers.registry import register_driver
 from ._pools.assertion import AssertionPool
 from ._pools.base import Pool
@@ -43,6 +43,7 @@ from ._pools.static import StaticPool
 __all__ = [
     "AssertionPool",
     "BeforeConnectListener",
+    "CannotReset",
     "CheckinListener",
     "Checkout",
     "CheckoutListener",
@@ -50,6 +51,7 @@ __all__ = [
     "CloseReason",
     "ConnectListener",
     "ConnectionRecord",
+    "ConnectionState",
     "DetachListener",
     "DisconnectionError",
     "Driver",

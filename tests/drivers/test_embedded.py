@@ -19,12 +19,13 @@ import duckdb
 import pytest
 
 import anypool
-from anypool import sync
+from anypool import ConnectionState, sync
 from anypool._drivers.aiosqlite import AiosqliteDriver, make_daemon
 from anypool._drivers.closing import ClosingDriver
 from anypool._drivers.dbapi import DBAPIDriver
 from anypool._drivers.generic import GenericDriver
 from anypool._drivers.generic_async import GenericAsyncDriver
+from anypool._drivers.protocol import CLEAN
 from anypool._drivers.registry import driver_for
 from anypool._drivers.sqlite3 import SQLiteDriver
 from anypool._drivers.transports import hang_up, shut_down
@@ -56,12 +57,14 @@ def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None
     if not connection.in_transaction:
         connection.execute("BEGIN")
     connection.execute("INSERT INTO t VALUES (1)")
-    assert driver.needs_reset(connection)
+    baseline = driver.baseline(connection)
+    assert driver.state(connection, baseline) is ConnectionState.OPEN
     driver.reset(connection, "full")
     assert connection.row_factory is _as_dict
     connection.row_factory = None
     # With autocommit=False (Python 3.12) a transaction is open at all times.
-    assert driver.needs_reset(connection) == (arguments == {"autocommit": False})
+    is_open = driver.state(connection, baseline) is ConnectionState.OPEN
+    assert is_open == (arguments == {"autocommit": False})
     count = connection.execute("SELECT count(*) FROM sqlite_temp_master").fetchone()
     assert count == (0,)
     assert [row[1] for row in connection.execute("PRAGMA database_list")] == [
@@ -71,7 +74,7 @@ def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
     connection.close()
     assert not driver.is_open(connection)
-    assert driver.needs_reset(connection), "it is closed: reset() must say so"
+    assert driver.state(connection, baseline) is ConnectionState.CLOSED
 
 
 @pytest.mark.parametrize("mode", ["rollback", "commit"])
@@ -160,7 +163,8 @@ def test_statements_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
                         await first.execute(ENDLESS)
             async with pool.connect() as again:
                 assert again is first
-                assert not AiosqliteDriver().needs_reset(again), "all that is over"
+                driver = AiosqliteDriver()
+                assert driver.state(again, driver.baseline(again)) is CLEAN
                 await again.execute("SELECT 1")
         await pool.dispose()
 
@@ -246,7 +250,7 @@ def test_statement_that_fails_on_aiosqlite_is_over(tmp_path: Path) -> None:
                 with pytest.raises(sqlite3.OperationalError):
                     await connection.execute("SELECT nonsense")
                 driver = driver_for(connection, awaited=True)
-        assert not driver.needs_reset(connection)
+        assert driver.state(connection, driver.baseline(connection)) is CLEAN
         await pool.dispose()
 
     anyio.run(main)
@@ -323,7 +327,8 @@ def test_return_of_aiosqlite_is_no_thread_hop(tmp_path: Path) -> None:
         for _ in range(2):
             async with pool.connect() as connection:
                 await connection.execute("SELECT 1")
-                assert not driver_for(connection, awaited=True).needs_reset(connection)
+                driver: Any = driver_for(connection, awaited=True)
+                assert driver.state(connection, driver.baseline(connection)) is CLEAN
         await pool.dispose()
 
     anyio.run(main)

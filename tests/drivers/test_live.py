@@ -362,11 +362,12 @@ async def test_ping(mode: Live, autocommit: bool) -> None:
     pool = mode.pool(*mode.autocommit(autocommit), pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()) as connection:
         driver = pool._pool._driver if mode.blocking else pool._driver
-        before = driver.needs_reset(connection)
+        baseline = driver.baseline(connection)
+        before = driver.state(connection, baseline)
         sent = mode.proxy.sent
         await mode.go(pool.call(driver.ping, connection))
         assert mode.proxy.sent > sent
-        assert driver.needs_reset(connection) == before
+        assert driver.state(connection, baseline) == before
         assert driver.is_open(connection)
         mode.proxy.cut()
         with pytest.raises(Exception):  # noqa: B017, PT011  # each driver has its own
@@ -417,7 +418,8 @@ async def test_terminated(mode: Live) -> None:
             lambda: not mode.server.ask(f"SELECT count(*) FROM {table} = {session}")
         )
         await mode.until(lambda: not driver.is_open(connection))
-        assert driver.needs_reset(connection)
+        state = driver.state(connection, driver.baseline(connection))
+        assert state is anypool.ConnectionState.CLOSED
         assert driver.terminate(connection), "once more does no harm"
     await _works(mode, pool)
 

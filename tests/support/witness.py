@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from anypool import ConnectionState
 from anypool._drivers.coroutine import CoroutineDriver
 from anypool._drivers.dbapi import DBAPIDriver
 from anypool._drivers.protocol import CannotReset
@@ -241,8 +242,11 @@ class WitnessDriver(DBAPIDriver):
     def __init__(self, *, tells: bool = True, interrupts: bool = True, resets: bool = True):
         self._tells, self._interrupts, self._resets = tells, interrupts, resets
 
-    def needs_reset(self, connection: Any, /) -> bool:
-        return not self._tells or connection.transaction
+    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
+        if not self.is_open(connection):
+            return ConnectionState.CLOSED
+        in_doubt = not self._tells or connection.transaction
+        return ConnectionState.OPEN if in_doubt else ConnectionState.CLEAN
 
     def reset(self, connection: Any, mode: Any, /) -> Any:
         if mode != "full":
@@ -276,8 +280,11 @@ class AsyncWitnessDriver(CoroutineDriver):
         self._tells, self._interrupts, self._resets = tells, interrupts, resets
         self._terminates = terminates
 
-    def needs_reset(self, connection: Any, /) -> bool:
-        return not self._tells or connection.transaction
+    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
+        if not self.is_open(connection):
+            return ConnectionState.CLOSED
+        in_doubt = not self._tells or connection.transaction
+        return ConnectionState.OPEN if in_doubt else ConnectionState.CLEAN
 
     def reset(self, connection: Any, mode: Any, /) -> Any:
         if mode != "full":

@@ -94,14 +94,18 @@ class Checkout(Generic[ConnT]):
                 # pool._return() once more, in place: one coroutine less, 0.2 µs. Only
                 # pools with a quick path leave a record with nothing else to be done.
                 driver: Any = record._driver
+                queue: Any = pool
                 try:
                     reset = driver.reset(record.connection, pool._reset_mode)
                     if reset is not None:
+                        record._resetting = reset
+                        if not queue._watches_resets:
+                            queue._begin_watch()
                         await reset
+                        record._resetting = None
                 except BaseException as error:
                     await pool._reset_failed(record, error)
                 else:
-                    queue: Any = pool
                     if queue._simple_checkin and record._epoch == queue._epoch:
                         queue._put_idle(record)
                     elif not pool._take_back(record):

@@ -32,6 +32,7 @@ class ConnectionRecord(Generic[ConnT]):
 
     __slots__ = (
         "__weakref__",
+        "_baseline",
         "_checkouts",
         "_code",
         "_driver",
@@ -45,6 +46,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_pinged_at",
         "_quick_reset",
         "_resets_blindly",
+        "_resetting",
         "_serial",
         "_since",
         "_used",
@@ -56,6 +58,7 @@ class ConnectionRecord(Generic[ConnT]):
 
     connection: ConnT | None
     info: dict[Any, Any]
+    _baseline: Any
     _checkouts: int
     _code: CodeType | None
     _driver: Driver[ConnT]
@@ -69,6 +72,7 @@ class ConnectionRecord(Generic[ConnT]):
     _pinged_at: float
     _quick_reset: bool
     _resets_blindly: bool
+    _resetting: Any
     _serial: int
     _since: float
     _used: float
@@ -88,9 +92,13 @@ class ConnectionRecord(Generic[ConnT]):
         self._lasti = -1
         # Of a slot on its way back: whether a reset is all that it still needs.
         self._only_reset = False
+        # What its driver noted of the connection when it was new.
+        self._baseline = None
         # Whether its driver can't tell if a reset is needed; whether a reset can be
         # awaited as it is, without a worker thread.
         self._resets_blindly = self._quick_reset = False
+        # The reset under way, where no deadline of its own bounds it: see ResetWatch.
+        self._resetting = None
         # Whether somebody has begun to close its connection.
         self._ending = False
         self._serial = 0

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiomysql
 
 from .._core.options import ResetMode
 from . import mysql
 from .coroutine import CoroutineDriver
 from .losses import means_lost
+from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
 from .transports import hang_up
 
 
 class AiomysqlDriver(CoroutineDriver):
     """Goes by the server's status flags, where these are known for certain."""
 
-    def needs_reset(self, connection: aiomysql.Connection, /) -> bool:
-        return connection.closed or mysql.needs_reset(connection, mysql.AsyncCommands)
+    def baseline(self, connection: aiomysql.Connection, /) -> Any:
+        mysql.watch(connection, mysql.AsyncCommands)
+
+    def state(self, connection: aiomysql.Connection, baseline: Any, /) -> ConnectionState:
+        if connection.closed:
+            return CLOSED
+        return OPEN if mysql.needs_reset(connection) else CLEAN
 
     async def reset(self, connection: aiomysql.Connection, mode: ResetMode, /) -> None:
         mysql.check_unread(connection)

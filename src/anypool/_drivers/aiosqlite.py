@@ -12,6 +12,7 @@ import aiosqlite
 
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
+from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
 from .sqlite3 import end_transaction, reset_session
 
 INTERVAL = 0.02
@@ -21,17 +22,20 @@ INTERVAL = 0.02
 class AiosqliteDriver(CoroutineDriver):
     """Looks at sqlite3's own state, so that idle returns cost no thread hop."""
 
-    def needs_reset(self, connection: aiosqlite.Connection, /) -> bool:
-        # A statement that somebody gave up waiting for may still be running or queued in
-        # the connection's thread, and begin a transaction after this look.
+    def baseline(self, connection: aiosqlite.Connection, /) -> Any:
         statements = vars(connection).get("_execute")
         if not isinstance(statements, Statements):
-            vars(connection)["_execute"] = Statements(connection)
-            return True
+            vars(connection)["_execute"] = statements = Statements(connection)
+        return statements
+
+    def state(self, connection: aiosqlite.Connection, baseline: Any, /) -> ConnectionState:
+        # A statement that somebody gave up waiting for may still be running or queued in
+        # the connection's thread, and begin a transaction after this look.
         try:
-            return statements.unfinished > 0 or connection.in_transaction
-        except ValueError:  # it is closed; reset() will say so
-            return True
+            open_or_unknown = baseline.unfinished > 0 or connection.in_transaction
+        except ValueError:
+            return CLOSED
+        return OPEN if open_or_unknown else CLEAN
 
     async def reset(self, connection: aiosqlite.Connection, mode: ResetMode, /) -> None:
         # Queued behind whatever the connection's thread is still doing.

@@ -8,17 +8,20 @@ from .._core.options import ResetMode
 from . import mysql
 from .coroutine import CoroutineDriver
 from .losses import means_lost
-from .protocol import CannotReset
+from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .transports import hang_up
 
 
 class AsyncmyDriver(CoroutineDriver):
     """Goes by the server's status flags, where these are known for certain."""
 
-    def needs_reset(self, connection: Any, /) -> bool:
-        return not connection.connected or mysql.needs_reset(
-            connection, mysql.AsyncCommands
-        )
+    def baseline(self, connection: Any, /) -> Any:
+        mysql.watch(connection, mysql.AsyncCommands)
+
+    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
+        if not connection.connected:
+            return CLOSED
+        return OPEN if mysql.needs_reset(connection) else CLEAN
 
     async def reset(self, connection: Any, mode: ResetMode, /) -> None:
         mysql.check_unread(connection)

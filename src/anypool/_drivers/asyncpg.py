@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncpg
 
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
 from .losses import means_lost
+from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
 from .transports import hang_up
 
 CLOSE_TIMEOUT = 5.0
@@ -16,18 +19,17 @@ CLOSE_TIMEOUT = 5.0
 class AsyncpgDriver(CoroutineDriver):
     """asyncpg keeps the transaction's state, as the server reported it last."""
 
-    def needs_reset(self, connection: asyncpg.Connection, /) -> bool:
+    def state(self, connection: asyncpg.Connection, baseline: Any, /) -> ConnectionState:
+        if connection.is_closed():
+            return CLOSED
         # While a cancellation is under way, what became of the statement is not known.
-        return (
-            connection.is_closed()
-            or connection.is_in_transaction()
-            or bool(connection._cancellations)
-        )
+        in_doubt = connection.is_in_transaction() or bool(connection._cancellations)
+        return OPEN if in_doubt else CLEAN
 
     async def reset(self, connection: asyncpg.Connection, mode: ResetMode, /) -> None:
         # asyncpg's own reset() does RESET ALL, which wipes what a connect listener has set;
         # and DISCARD ALL makes its other statements superfluous.
-        if mode != "full" or self.needs_reset(connection):
+        if mode != "full" or self.state(connection, None) is not CLEAN:
             await connection.execute("COMMIT" if mode == "commit" else "ROLLBACK")
         # A transaction object that was not ended is over now; asyncpg would make the next
         # one a savepoint inside of it.

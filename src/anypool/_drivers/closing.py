@@ -8,14 +8,16 @@ from .._core.options import ResetMode
 from .generic import GenericDriver
 from .losses import is_network_error
 from .openness import looks_open
-from .protocol import CannotReset
+from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 
 
 class ClosingDriver(GenericDriver):
     """There is no transaction to end, and it is not known what else could be reset."""
 
-    def needs_reset(self, connection: Any, /) -> bool:
-        return self._suspects.is_suspect(connection) or not looks_open(connection)
+    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
+        if not looks_open(connection):
+            return CLOSED
+        return OPEN if self._suspects.is_suspect(connection) else CLEAN
 
     def reset(self, connection: Any, mode: ResetMode, /) -> None:
         if mode == "full" or not looks_open(connection):

@@ -8,7 +8,7 @@ from typing import Any
 from .._core.options import ResetMode
 from .losses import means_lost
 from .openness import looks_open
-from .protocol import CannotReset
+from .protocol import CLOSED, OPEN, CannotReset, ConnectionState
 
 
 class CoroutineDriver:
@@ -23,14 +23,20 @@ class CoroutineDriver:
 
     blocking = False
 
-    def needs_reset(self, connection: Any, /) -> bool:
-        return True
+    def baseline(self, connection: Any, /) -> Any:
+        return None
+
+    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
+        return OPEN if self.is_open(connection) else CLOSED
 
     def reset(self, connection: Any, mode: ResetMode, /) -> Any:
         if mode == "full":
             raise CannotReset
         method = getattr(connection, mode, None)
         return None if method is None else method()
+
+    def restore(self, connection: Any, baseline: Any, /) -> Any:
+        return None
 
     def interrupt(self, connection: Any, /) -> Any:
         raise CannotReset

@@ -9,7 +9,7 @@ from typing import Any
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
 from .openness import closed_flags, looks_open
-from .protocol import CannotReset
+from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .suspects import Suspects
 
 
@@ -29,13 +29,15 @@ class GenericDriver(DBAPIDriver):
         # they can be rolled back without a closer look.
         self._is_closed: Callable[[Any], object] | None = None
 
-    def needs_reset(self, connection: Any, /) -> bool:
-        return (
+    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
+        if not looks_open(connection):
+            return CLOSED
+        in_doubt = (
             hasattr(connection, "rollback")
             or self._suspects.is_suspect(connection)
-            or not looks_open(connection)
             or _in_transaction(connection)
         )
+        return OPEN if in_doubt else CLEAN
 
     def reset(self, connection: Any, mode: ResetMode, /) -> Any:
         # The usual case first: 0.4 µs less of some 1.7 for a cycle (CPython 3.11).

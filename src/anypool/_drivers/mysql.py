@@ -55,20 +55,21 @@ class AsyncCommands(Commands):
             connection.server_status |= _UNANSWERED
 
 
-def needs_reset(connection: Any, commands: type[Commands]) -> bool:
+def watch(connection: Any, commands: type[Commands]) -> None:
+    """Have the commands of a connection watched from now on."""
+    attributes = vars(connection)
+    if not isinstance(attributes.get("_execute_command"), Commands):
+        attributes["_execute_command"] = commands(connection)
+
+
+def needs_reset(connection: Any) -> bool:
     """Tell whether a transaction may be open, by the status flags that the server sent.
 
     With autocommit on, rows don't open one. Otherwise, nothing is known after rows (which
     hold a snapshot), and after an error never.
 
-    Args:
-        connection: the connection. From the first look on, its commands are watched.
-        commands: what is to watch them.
+    The connection's commands have to be watched.
     """
-    attributes = vars(connection)
-    if not isinstance(attributes.get("_execute_command"), Commands):
-        attributes["_execute_command"] = commands(connection)
-        return True
     # What the last command brought, unless that was an error, or for the driver's own use.
     result = connection._result
     status: int = connection.server_status

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol
+from enum import Enum
+from typing import Any, Protocol
 
 from typing_extensions import TypeVar
 
 from .._core.options import ResetMode
 
 ConnT_contra = TypeVar("ConnT_contra", contravariant=True)
+
+
+class ConnectionState(Enum):
+    """What a connection is in, when it comes back from a caller."""
+
+    CLEAN = "clean"
+    """Nothing is to be undone."""
+    OPEN = "open"
+    """A transaction is open, or can't be excluded."""
+    CHANGED = "changed"
+    """Its user has changed something on the client's side, such as autocommit; perhaps a
+    transaction is open as well."""
+    BUSY = "busy"
+    """A statement, stream, COPY, pipeline or unread result is under way, or the driver's
+    own lock is held."""
+    TWO_PHASE = "two-phase"
+    """A two-phase transaction has begun and is not ended."""
+    CLOSED = "closed"
+    """It is closed, or of no use any more."""
+
+
+# Every return compares with these: one look at a global in place of two.
+CLEAN = ConnectionState.CLEAN
+OPEN = ConnectionState.OPEN
+CHANGED = ConnectionState.CHANGED
+BUSY = ConnectionState.BUSY
+TWO_PHASE = ConnectionState.TWO_PHASE
+CLOSED = ConnectionState.CLOSED
 
 
 class Driver(Protocol[ConnT_contra]):
@@ -26,12 +55,22 @@ class Driver(Protocol[ConnT_contra]):
 
     blocking: bool
 
-    def needs_reset(self, connection: ConnT_contra, /) -> bool:
-        """Tell whether a transaction may be open. Must not say False if unsure.
+    def baseline(self, connection: ConnT_contra, /) -> Any:
+        """Take note of what callers may change on the client's side, such as autocommit.
 
-        Whatever else forbids to hand the connection on as it is, such as unread results or
-        a closed connection, counts as well: then ``reset`` puts it right, or raises. The
-        first call comes right after connecting; its answer does not matter.
+        Called when the connection is new, and once more when connect listeners have been
+        at it. What it returned last is handed to ``state`` and ``restore``. A driver that
+        has to watch a connection begins to do so here.
+        """
+        ...
+
+    def state(self, connection: ConnT_contra, baseline: Any, /) -> ConnectionState:
+        """Tell what the connection is in, without a round trip. Must not say CLEAN if
+        unsure.
+
+        A quick look, since every return asks. The pool hands on what is CLEAN; has what is
+        BUSY interrupted, and closed if it is still busy then; resets what is OPEN or in a
+        TWO_PHASE transaction; resets and restores what is CHANGED; gives up what is CLOSED.
         """
         ...
 
@@ -46,11 +85,19 @@ class Driver(Protocol[ConnT_contra]):
         """
         ...
 
+    def restore(self, connection: ConnT_contra, baseline: Any, /) -> Awaitable[None] | None:
+        """Put back what differs from the baseline, after ``reset``.
+
+        If this raises, since there is no way back, the connection is closed.
+        """
+        ...
+
     def interrupt(self, connection: ConnT_contra, /) -> Awaitable[None] | None:
         """Stop what the connection may still be doing; called before ``reset``.
 
-        The pool calls this where the caller was cut short, perhaps in the middle of a
-        statement. If it raises, since that can't be stopped, the connection is closed.
+        The pool calls this where the connection is BUSY, or the caller was cut short,
+        perhaps in the middle of a statement. It must end soon. If it raises, since that
+        can't be stopped, the connection is closed.
         """
         ...
 

@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
 from .dbapi import DBAPIDriver
-from .protocol import CannotReset
+from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .transports import shut_down
 
 Connection: TypeAlias = psycopg.Connection[Any]
@@ -24,8 +24,8 @@ CANCEL_TIMEOUT = 2.0
 class PsycopgDriver(DBAPIDriver):
     """libpq keeps the transaction's state, as the server reported it last."""
 
-    def needs_reset(self, connection: Connection, /) -> bool:
-        return needs_reset(connection)
+    def state(self, connection: Connection, baseline: Any, /) -> ConnectionState:
+        return state_of(connection)
 
     def reset(self, connection: Connection, mode: ResetMode, /) -> None:
         if mode == "commit":
@@ -72,8 +72,8 @@ class AsyncPsycopgDriver(CoroutineDriver):
     interrupt.
     """
 
-    def needs_reset(self, connection: AsyncConnection, /) -> bool:
-        return needs_reset(connection)
+    def state(self, connection: AsyncConnection, baseline: Any, /) -> ConnectionState:
+        return state_of(connection)
 
     async def reset(self, connection: AsyncConnection, mode: ResetMode, /) -> None:
         if mode == "commit":
@@ -110,12 +110,12 @@ class AsyncPsycopgDriver(CoroutineDriver):
         return hang_up(connection)
 
 
-def needs_reset(connection: Connection | AsyncConnection) -> bool:
-    """Look at libpq's state: nothing is sent. A closed connection's state is unknown."""
+def state_of(connection: Connection | AsyncConnection) -> ConnectionState:
+    """Look at libpq's state: nothing is sent."""
     pgconn = connection.pgconn
-    return (
-        pgconn.transaction_status != TransactionStatus.IDLE or pgconn.pipeline_status != 0
-    )
+    if pgconn.transaction_status == TransactionStatus.IDLE and pgconn.pipeline_status == 0:
+        return CLEAN
+    return CLOSED if connection.closed else OPEN
 
 
 def is_active(connection: Connection | AsyncConnection) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from psycopg2.extensions import (
     TRANSACTION_STATUS_ACTIVE,
     TRANSACTION_STATUS_IDLE,
@@ -10,21 +12,22 @@ from psycopg2.extensions import (
 
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
-from .protocol import CannotReset
+from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .transports import shut_down
 
 
 class Psycopg2Driver(DBAPIDriver):
     """libpq keeps the transaction's state, as the server reported it last."""
 
-    def needs_reset(self, connection: connection, /) -> bool:
-        # On a closed connection the status is that of none, and reset() raises.
-        return connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
+    def state(self, connection: connection, baseline: Any, /) -> ConnectionState:
+        if connection.get_transaction_status() == TRANSACTION_STATUS_IDLE:
+            return CLEAN
+        return CLOSED if connection.closed else OPEN
 
     def reset(self, connection: connection, mode: ResetMode, /) -> None:
         method = "commit" if mode == "commit" else "rollback"
         getattr(connection, method)()
-        if self.needs_reset(connection):
+        if self.state(connection, None) is not CLEAN:
             # With autocommit, its methods do nothing, even if there was a BEGIN.
             with connection.cursor() as cursor:
                 cursor.execute(method)

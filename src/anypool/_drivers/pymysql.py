@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pymysql.connections
 
 from .._core.options import ResetMode
 from . import mysql
 from .dbapi import DBAPIDriver
 from .losses import means_lost
+from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
 from .transports import shut_down
 
 Connection = pymysql.connections.Connection
@@ -20,8 +23,13 @@ class PyMySQLDriver(DBAPIDriver):
     can't be put right. So interrupt() refuses, as it does for DB-API drivers in general.
     """
 
-    def needs_reset(self, connection: Connection, /) -> bool:
-        return not connection.open or mysql.needs_reset(connection, mysql.Commands)
+    def baseline(self, connection: Connection, /) -> Any:
+        mysql.watch(connection, mysql.Commands)
+
+    def state(self, connection: Connection, baseline: Any, /) -> ConnectionState:
+        if not connection.open:
+            return CLOSED
+        return OPEN if mysql.needs_reset(connection) else CLEAN
 
     def reset(self, connection: Connection, mode: ResetMode, /) -> None:
         mysql.check_unread(connection)

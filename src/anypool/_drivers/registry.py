@@ -9,6 +9,7 @@ from .closing import ClosingDriver
 from .coroutine import has_coroutine_methods
 from .generic import GenericDriver
 from .generic_async import GenericAsyncDriver
+from .older import adapted
 from .protocol import Driver
 
 # Top-level package and class name of a connection -> module here, and the driver in it.
@@ -54,9 +55,9 @@ def register_driver(connection_class: type | str, driver: Driver[Any]) -> None:
                 "connection_class: expected the name of a package and of a class in it, "
                 f"such as 'oracledb.Connection', not {connection_class!r}"
             )
-        _registered[package, name] = driver
+        _registered[package, name] = adapted(driver)
     elif isinstance(connection_class, type):
-        _registered[connection_class] = driver
+        _registered[connection_class] = adapted(driver)
     else:
         raise TypeError("connection_class: expected a class, or the name of one")
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
+from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
 
 
 class SQLiteDriver(DBAPIDriver):
     """sqlite3 tells whether a transaction is open, so that idle returns cost nothing."""
 
-    def needs_reset(self, connection: sqlite3.Connection, /) -> bool:
+    def state(self, connection: sqlite3.Connection, baseline: Any, /) -> ConnectionState:
         try:
-            return connection.in_transaction
-        except sqlite3.ProgrammingError:  # it is closed; reset() will say so
-            return True
+            return OPEN if connection.in_transaction else CLEAN
+        except sqlite3.ProgrammingError:
+            return CLOSED
 
     def reset(self, connection: sqlite3.Connection, mode: ResetMode, /) -> None:
         if mode == "full":

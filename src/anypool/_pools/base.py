@@ -29,7 +29,7 @@ from .._core.process import process
 from .._core.record import ConnectionRecord
 from .._core.stats import Counts
 from .._core.waiter import Caller
-from .._drivers.dbapi import DBAPIDriver
+from .._drivers.older import adapted
 from .._runtimes.loop import END_TIMEOUT, AnyioRuntime
 from .._runtimes.thread import ThreadRuntime
 from .checkouts import POOL_DEFAULT
@@ -99,7 +99,7 @@ class Pool(Life[ConnT]):
         self._untold = deque(self._listeners.on_first_connect)
         self._counts = Counts()
         self._lease_type: type[Any] = PooledConnection
-        self._driver = base["driver"]
+        self._driver = base["driver"] and adapted(base["driver"])
         # Set where a coroutine function, or a driver that doesn't block, shows that the
         # creator may be called in the event loop itself.
         self._inline = iscoroutinefunction(creator) or (
@@ -222,10 +222,7 @@ class Pool(Life[ConnT]):
             try:
                 await self._runtime.call(driver.blocking, driver.interrupt, connection)
             except Exception:
-                # Drivers that hang up on the server do so from any thread. Of a generic
-                # one it is not known whether it survives that: it is waited for.
-                if type(driver).terminate is not DBAPIDriver.terminate:
-                    await self._runtime.call(driver.blocking, driver.terminate, connection)
+                await self._cut_off(record)  # else it is waited for
 
     def add_listener(self, listener: Listener[ConnT, PooledConnection[ConnT]]) -> None:
         """Have `listener` told of this pool's connects, checkouts and checkins from now on.

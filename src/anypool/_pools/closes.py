@@ -13,6 +13,8 @@ from typing_extensions import TypeVar
 from .._core.errors import DisconnectionError, single_errors
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
+from .._drivers.dbapi import DBAPIDriver
+from .._runtimes.loop import RETURN_TIMEOUT
 from .finalizers import terminate_connection
 from .job import Job
 from .slots import Slots
@@ -178,10 +180,22 @@ class Closes(Slots[ConnT]):
         if self._runtime.blocking:
             await work
         elif record.connection is not None and record._driver.blocking:
-            # A thread can't be stopped. If the caller leaves, the work goes on.
-            await Job(self._runtime, work).run()
+            # A thread can't be stopped. If the caller leaves, the work goes on; and if it
+            # takes too long, the connection is cut off under it.
+            job = Job(self._runtime, work)
+            await self._runtime.within(RETURN_TIMEOUT, job.run())
+            if not job.done:
+                self._spawn(self._cut_off(record))
         else:
             await self._runtime.complete(work)
+
+    async def _cut_off(self, record: ConnectionRecord[ConnT]) -> None:
+        """Wake the thread that is at work on a slot's connection, if the driver can."""
+        driver, connection = record._driver, record.connection
+        # Drivers that hang up on the server do so from any thread. Of a generic one it is
+        # not known whether it survives that.
+        if connection is not None and type(driver).terminate is not DBAPIDriver.terminate:
+            await self._runtime.call(driver.blocking, driver.terminate, connection)
 
     async def _close_slot(
         self, record: ConnectionRecord[ConnT], reason: CloseReason

@@ -74,15 +74,18 @@ class Connects(Closes[ConnT]):
         self._inline = self._inline or not self._driver.blocking
         record._driver, record._ending = self._driver, False
         record._resets_blindly = resets_blindly(self._driver, record.connection)
-        record._quick_reset = not (self._driver.blocking or self._lose_all)
+        record._quick_reset = (
+            self._runtime.can_watch and not self._driver.blocking and not self._lose_all
+        )
         self._decide(self._note_opened, record, epoch, begin)
-        # Some drivers watch a connection from their first look at it.
-        self._driver.needs_reset(cast("ConnT", record.connection))
+        self._note_baseline(record)
         self._log.info("Created new connection %s", Label(record))
         try:
             if self._untold:
                 await self._tell_first_connect(record)
             await self._tell_connect(record)
+            if self._listeners.on_first_connect or self._listeners.on_connect:
+                self._note_baseline(record)
         except Exception as error:
             # Half initialised: nobody may ever get this one.
             self._log.info("Connect listener failed: %s", type(error).__name__)
@@ -91,6 +94,10 @@ class Connects(Closes[ConnT]):
         except BaseException:
             record._ending = True  # the same; who called this sees to it
             raise
+
+    def _note_baseline(self, record: ConnectionRecord[ConnT]) -> None:
+        """Have the driver note what the pool's users start from."""
+        record._baseline = record._driver.baseline(cast("ConnT", record.connection))
 
     def _note_failed(self) -> None:
         self._counts.failed += 1

@@ -10,10 +10,19 @@ from typing_extensions import TypeVar
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 from .._core.waiter import Caller
-from .._drivers.protocol import CannotReset
+from .._drivers.protocol import (
+    BUSY,
+    CHANGED,
+    CLEAN,
+    CLOSED,
+    OPEN,
+    CannotReset,
+    ConnectionState,
+)
 from .closes import Label
 from .finalizers import terminate
 from .fitness import Fitness
+from .resetwatch import OVERDUE
 
 if TYPE_CHECKING:
     from .._core.lease import Lease
@@ -85,7 +94,7 @@ class Returns(Fitness[ConnT]):
             if self._reset_mode is not None:
                 await self._reset(record, hurried)
             elif record.connection is not None:
-                await self._part_with_closed(record)
+                await self._part_with_unusable(record)
             if self._listeners.on_reset and record.connection is not None:
                 failure = await self._tell_reset(record) or failure
             if self._chatty:
@@ -122,23 +131,47 @@ class Returns(Fitness[ConnT]):
             # Another thread that shared it has detached it at this moment.
             return  # pragma: no cover  # proof/test_schedules.py, by a tracer
         try:
-            if hurried:
-                await self._runtime.call(driver.blocking, driver.interrupt, connection)
+            state = await self._quieted(record, hurried)
             full = self._reset_mode == "full"
-            if hurried or full or driver.needs_reset(connection):
+            if hurried or full or state is not CLEAN:
                 await self._runtime.call(driver.blocking, self._begin_reset, record)
+                if full or state is CHANGED:
+                    restore = driver.restore
+                    baseline = record._baseline
+                    await self._runtime.call(driver.blocking, restore, connection, baseline)
+                if driver.state(connection, record._baseline) not in (CLEAN, OPEN):
+                    raise CannotReset
             if full:
                 # What the application's own listeners set is gone as well.
                 await self._tell_connect(record)
         except Exception as error:
             await self._invalidate_record(record, error, "reset")
 
-    async def _part_with_closed(self, record: ConnectionRecord[ConnT]) -> None:
-        """Where nothing is reset, nothing else notices what its user has closed."""
-        connection = record.connection
+    async def _quieted(
+        self, record: ConnectionRecord[ConnT], hurried: bool
+    ) -> ConnectionState:
+        """Stop what the connection may still be doing; tell what state it was in.
+
+        Raises:
+            CannotReset: it is closed, or can't be stopped.
+        """
+        driver, connection, baseline = record._driver, record.connection, record._baseline
         assert connection is not None
-        if not record._driver.is_open(connection):
-            await self._invalidate_record(record, CannotReset(), "reset")
+        state = driver.state(connection, baseline)
+        if state is BUSY or (hurried and state is not CLOSED):
+            await self._runtime.call(driver.blocking, driver.interrupt, connection)
+            if driver.state(connection, baseline) is BUSY:
+                raise CannotReset
+        if state is CLOSED:
+            raise CannotReset
+        return state
+
+    async def _part_with_unusable(self, record: ConnectionRecord[ConnT]) -> None:
+        """Where nothing is reset, see to it that at least nothing is under way."""
+        try:
+            await self._quieted(record, False)
+        except Exception as error:
+            await self._invalidate_record(record, error, "reset")
 
     async def _tell_reset(self, record: ConnectionRecord[ConnT]) -> Exception | None:
         try:
@@ -174,6 +207,9 @@ class Returns(Fitness[ConnT]):
         Raises:
             BaseException: the error itself, if it is the caller's rather than the driver's.
         """
+        overdue, record._resetting = record._resetting is OVERDUE, None
+        if overdue and self._runtime.uncancel():
+            error = TimeoutError("a reset took too long")
         if isinstance(error, Exception):
             work = self._invalidate_and_return(record, error, "reset")
             await self._complete(record, work)

@@ -40,6 +40,8 @@ class Home(Protocol):
     """One event loop, for as long as it runs; one class for each backend of anyio."""
 
     thread: int
+    can_watch: bool
+    """Whether resets may go without a deadline, since they can be given up later on."""
 
     def __init__(
         self,
@@ -59,6 +61,15 @@ class Home(Protocol):
     async def settle(self, timeout: float) -> None: ...
     def gate(self) -> Gate: ...
     async def wait(self, gate: Any, timeout: float | None) -> None: ...
+    def later(self, seconds: float, callback: Callable[[], object]) -> None: ...
+    def cancel_waiter(self, awaited: Any) -> None:
+        """Cancel the task that waits for this, directly or not."""
+        ...
+
+    def uncancel(self) -> bool:
+        """Take back one cancellation of this task; False if there are more."""
+        ...
+
     def post(self, callback: Callable[[], object]) -> bool: ...
     def spawn(
         self,
@@ -227,6 +238,21 @@ class AnyioRuntime:
             finally:
                 del error  # or else it and its traceback would hold each other
         return result
+
+    @property
+    def can_watch(self) -> bool:
+        return self._home is not None and self._home.can_watch
+
+    def later(self, seconds: float, callback: Callable[[], object]) -> None:
+        if self._home is not None:
+            self._home.later(seconds, callback)
+
+    def cancel_waiter(self, awaited: Any) -> None:
+        if self._home is not None:
+            self._home.cancel_waiter(awaited)
+
+    def uncancel(self) -> bool:
+        return self._home is not None and self._home.uncancel()
 
     def post(self, callback: Callable[[], object]) -> bool:
         return self._home is not None and self._home.post(callback)

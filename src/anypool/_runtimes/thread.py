@@ -56,6 +56,7 @@ class ThreadRuntime:
 
     blocking = True
     settled = True
+    can_watch = False
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

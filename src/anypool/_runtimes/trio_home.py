@@ -18,6 +18,9 @@ from .loop import END_TIMEOUT
 class TrioHome:
     """One run of trio."""
 
+    # A deadline costs little here.
+    can_watch = False
+
     def __init__(
         self,
         on_end: Callable[[], Coroutine[Any, Any, None]],
@@ -55,6 +58,15 @@ class TrioHome:
     async def wait(self, gate: anyio.Semaphore, timeout: float | None) -> None:
         with trio.move_on_after(float("inf") if timeout is None else timeout):
             await gate.acquire()
+
+    def later(self, seconds: float, callback: Callable[[], object]) -> None:
+        raise NotImplementedError
+
+    def cancel_waiter(self, awaited: Any) -> None:
+        raise NotImplementedError
+
+    def uncancel(self) -> bool:
+        return False
 
     def post(self, callback: Callable[[], object]) -> bool:
         try:
