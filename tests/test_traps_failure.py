@@ -249,6 +249,71 @@ async def test_return_of_a_cancelled_caller_is_bounded(
         assert conn.number == 2
 
 
+@pytest.mark.parametrize("how", ["block", "lease"])
+async def test_return_of_a_caller_that_nobody_cancels_is_bounded(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A rollback that hangs costs its connection, and keeps nobody for ever."""
+    if mode.name == "blocking":
+        pytest.skip("a thread can't be cut short")
+    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.05)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()):
+        pass  # what the driver knows of these connections, it knows from now on
+    slow = holds.on("rollback")
+    lease = await mode.go(pool.connect())
+    if how == "lease":
+        await mode.go(lease.close())
+    else:
+        async with mode.block(lease):
+            pass
+    assert slow.reached
+    if mode.name != "threads":  # where the connection is cut off when its thread lets go
+        await mode.until(lambda: pool.checkedout() == 0 and mode.world.open == [])
+    slow.release()
+    async with mode.block(pool.connect(timeout=PATIENCE)) as connection:
+        assert connection.number == (1 if mode.name == "threads" else 2)
+    await mode.go(pool.close())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_cancellation_of_a_return_that_is_overdue(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """It is the caller's own, and is not taken for the end of the pool's patience."""
+    if mode.name not in ("asyncio", "uvloop"):
+        pytest.skip("asyncio's own cancellation")
+    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.05)
+    holds = Holds(mode)
+    pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
+    async with mode.block(pool.connect()):
+        pass
+    slow = holds.on("rollback")
+
+    async def work() -> None:
+        async with pool.connect():
+            pass
+
+    task = asyncio.create_task(work())
+    await mode.until(lambda: slow.reached)
+    if times == 2:  # in the very moment in which the pool loses its patience
+        give_up = pool._runtime.cancel
+
+        def both(caller: Any) -> None:
+            give_up(caller)
+            task.cancel()
+
+        monkeypatch.setattr(pool._runtime, "cancel", both)
+    else:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    slow.release()
+    await mode.until(lambda: pool.checkedout() == 0 and mode.world.open == [])
+    await pool.close()
+
+
 async def test_close_that_hangs_keeps_no_slot(
     mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

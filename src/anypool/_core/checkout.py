@@ -98,7 +98,7 @@ class Checkout(Generic[ConnT]):
                 try:
                     reset = driver.reset(record.connection, pool._reset_mode)
                     if reset is not None:
-                        record._resetting = reset
+                        record._resetting = lease._caller
                         if not queue._watches_resets:
                             queue._begin_watch()
                         await reset

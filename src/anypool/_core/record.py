@@ -97,7 +97,7 @@ class ConnectionRecord(Generic[ConnT]):
         # Whether its driver can't tell if a reset is needed; whether a reset can be
         # awaited as it is, without a worker thread.
         self._resets_blindly = self._quick_reset = False
-        # The reset under way, where no deadline of its own bounds it: see ResetWatch.
+        # The task in whose time it is reset, where no deadline bounds that: see ResetWatch.
         self._resetting = None
         # Whether somebody has begun to close its connection.
         self._ending = False

@@ -14,7 +14,7 @@ from .._core.errors import DisconnectionError, single_errors
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 from .._drivers.dbapi import DBAPIDriver
-from .._runtimes.loop import RETURN_TIMEOUT
+from .._runtimes import loop
 from .finalizers import terminate_connection
 from .job import Job
 from .slots import Slots
@@ -183,7 +183,7 @@ class Closes(Slots[ConnT]):
             # A thread can't be stopped. If the caller leaves, the work goes on; and if it
             # takes too long, the connection is cut off under it.
             job = Job(self._runtime, work)
-            await self._runtime.within(RETURN_TIMEOUT, job.run())
+            await self._runtime.within(loop.RETURN_TIMEOUT, job.run())
             if not job.done:
                 self._spawn(self._cut_off(record))
         else:

@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
 from .._drivers.protocol import CLEAN, OPEN
-from .._runtimes.loop import RETURN_TIMEOUT
+from .._runtimes import loop
 from .._runtimes.thread import run
 from .checkouts import POOL_DEFAULT
 from .resetwatch import ResetWatch
@@ -180,7 +180,7 @@ class QuickPath(Upkeep[ConnT]):
         try:
             reset = driver.reset(record.connection, self._reset_mode)
             if reset is not None:
-                record._resetting = reset
+                record._resetting = self._caller()
                 if not self._watches_resets:
                     self._begin_watch()
                 await reset
@@ -192,7 +192,7 @@ class QuickPath(Upkeep[ConnT]):
                 await self._close_slot(record, self._surplus_reason(record))
 
     def _begin_watch(self) -> None:
-        ResetWatch(self, RETURN_TIMEOUT).begin()
+        ResetWatch(self, loop.RETURN_TIMEOUT).begin()
 
     def _take_back(self, record: ConnectionRecord[ConnT]) -> bool:
         if self._simple_checkin and record._epoch == self._epoch:

@@ -126,10 +126,10 @@ class AsyncioHome:
     def later(self, seconds: float, callback: Callable[[], object]) -> None:
         self._loop.call_later(seconds, callback)
 
-    def cancel_waiter(self, awaited: Any) -> None:
-        for task in asyncio.all_tasks(self._loop):
-            if _waits_for(task.get_coro(), awaited):
-                task.cancel()
+    def cancel(self, caller: Caller) -> None:
+        task = caller()
+        if task is not None:
+            task.cancel()
 
     def uncancel(self) -> bool:
         task = asyncio.current_task()
@@ -194,19 +194,6 @@ class AsyncioHome:
         watch, self._watch = self._watch, None
         if watch is not None:
             _take_last_steps(watch)
-
-
-def _waits_for(coroutine: Any, awaited: Any) -> bool:
-    """Tell whether a task's coroutine waits, through whatever others, for that one."""
-    while coroutine is not None:
-        if coroutine is awaited:
-            return True
-        coroutine = (
-            getattr(coroutine, "cr_await", None)
-            or getattr(coroutine, "ag_await", None)
-            or getattr(coroutine, "gi_yieldfrom", None)
-        )
-    return False
 
 
 async def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -62,8 +62,8 @@ class Home(Protocol):
     def gate(self) -> Gate: ...
     async def wait(self, gate: Any, timeout: float | None) -> None: ...
     def later(self, seconds: float, callback: Callable[[], object]) -> None: ...
-    def cancel_waiter(self, awaited: Any) -> None:
-        """Cancel the task that waits for this, directly or not."""
+    def cancel(self, caller: Caller) -> None:
+        """Cancel that task, once."""
         ...
 
     def uncancel(self) -> bool:
@@ -247,9 +247,9 @@ class AnyioRuntime:
         if self._home is not None:
             self._home.later(seconds, callback)
 
-    def cancel_waiter(self, awaited: Any) -> None:
+    def cancel(self, caller: Caller) -> None:
         if self._home is not None:
-            self._home.cancel_waiter(awaited)
+            self._home.cancel(caller)
 
     def uncancel(self) -> bool:
         return self._home is not None and self._home.uncancel()

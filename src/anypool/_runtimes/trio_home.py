@@ -62,7 +62,7 @@ class TrioHome:
     def later(self, seconds: float, callback: Callable[[], object]) -> None:
         raise NotImplementedError
 
-    def cancel_waiter(self, awaited: Any) -> None:
+    def cancel(self, caller: Caller) -> None:
         raise NotImplementedError
 
     def uncancel(self) -> bool:
