@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import logging
 import threading
 import time
+import weakref
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import anyio
+import anyio.lowlevel
 import psycopg
 import psycopg2
 import pytest
@@ -661,4 +664,38 @@ async def test_transaction_in_a_result_that_nobody_fetched(mode: Live) -> None:
     async with mode.block(pool.connect()) as connection:
         rows = f"SELECT count(*) FROM {table}"
         assert await mode.execute(pool, connection, rows) == 0
+    assert mode.proxy.connects == 1
+
+
+async def test_connection_keeps_no_context(mode: Live) -> None:
+    """It outlives the request that happened to open it."""
+    pool = mode.pool(pool_size=1)
+    variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
+
+    class Request:
+        pass
+
+    async def request() -> None:
+        variable.set(reference())
+        async with pool.connect():
+            pass  # a statement may keep it: asyncpg has a timer for each that it caches
+
+    mine = Request()
+    reference = weakref.ref(mine)
+    context = contextvars.copy_context()
+    if mode.blocking:
+        context.run(variable.set, mine)
+        lease = context.run(pool.connect)
+        context.run(lease.close)
+        del lease
+    else:
+        async with anyio.create_task_group() as group:
+            group.start_soon(request)
+    del mine, context
+    for _ in range(3):
+        await mode.settle()
+    gc.collect()
+    assert reference() is None
+    async with mode.block(pool.connect()) as connection:
+        await mode.session(pool, connection)
     assert mode.proxy.connects == 1

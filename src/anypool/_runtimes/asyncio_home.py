@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from inspect import CORO_CREATED, getcoroutinestate
 from threading import get_ident
 from traceback import clear_frames
@@ -124,7 +125,7 @@ class AsyncioHome:
             self._deadlines.remove(gate, timeout)
 
     def later(self, seconds: float, callback: Callable[[], object]) -> None:
-        self._loop.call_later(seconds, callback)
+        self._loop.call_later(seconds, callback, context=Context())
 
     def cancel(self, caller: Caller) -> None:
         task = caller()
@@ -137,7 +138,7 @@ class AsyncioHome:
 
     def post(self, callback: Callable[[], object]) -> bool:
         try:
-            self._loop.call_soon_threadsafe(callback)
+            self._loop.call_soon_threadsafe(callback, context=Context())
         except RuntimeError:  # the loop is closed
             return False
         return True
@@ -150,14 +151,15 @@ class AsyncioHome:
     ) -> bool:
         if self._loop.is_closed():
             return False
-        assured = vital and done is None
-        task: Any = self._loop.create_task(_run(work) if assured else work)
+        assured, context = vital and done is None, Context()
+        work_or_run = _run(work) if assured else work
+        task: Any = self._loop.create_task(work_or_run, context=context)
         # Whoever closes the loop under a pool has nothing to hear of the pool's own tasks.
         task._log_destroy_pending = False
         self._tasks[task] = vital, work if assured else None
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._ended, context=context)
         if done is not None:
-            task.add_done_callback(lambda _: done())
+            task.add_done_callback(lambda _: done(), context=context)
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:

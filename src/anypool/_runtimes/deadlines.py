@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextvars import Context
 from typing import Final, Protocol
 
 FEW: Final = 10
@@ -48,7 +49,9 @@ class Deadlines:
                 self._timers.pop(timeout).cancel()
 
     def _set_timer(self, timeout: float, seconds: float) -> None:
-        self._timers[timeout] = self._loop.call_later(seconds, self._ring, timeout)
+        self._timers[timeout] = self._loop.call_later(
+            seconds, self._ring, timeout, context=Context()
+        )
 
     def _ring(self, timeout: float) -> None:
         # The timer was for the first wait; it may be over, and a later one the first now.

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
+from contextvars import Context, copy_context
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +20,7 @@ from .._core.errors import InvalidRequestError
 from .._core.options import check_made
 from .._core.waiter import Caller, Gate
 from .._drivers.registry import driver_for
+from .contexts import Contextless, InContext
 from .thread import needs_loop
 
 if TYPE_CHECKING:
@@ -186,10 +189,11 @@ class AnyioRuntime:
     async def open(
         self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
     ) -> bool:
+        context = Context()
         if inline:
-            connection = creator()
+            connection = context.run(creator)
         else:
-            delivery = _Delivery(creator)
+            delivery = _Delivery(partial(context.run, creator))
             try:
                 await self._in_thread(delivery.make)
                 connection = delivery.connection
@@ -197,11 +201,11 @@ class AnyioRuntime:
                 delivery.refuse()
                 if not needs_loop(error):
                     raise
-                connection = creator()
+                connection = context.run(creator)
         awaited = isawaitable(connection)
         if awaited:
             _before_await(connection)
-            connection = await connection
+            connection = await InContext(context, connection)
         check_made(connection)
         record.connection = connection
         return awaited
@@ -212,14 +216,17 @@ class AnyioRuntime:
         if seconds is None:
             await work
             return True
-        with anyio.move_on_after(seconds) as scope:
+        with Contextless(
+            anyio.CancelScope(deadline=anyio.current_time() + seconds)
+        ) as scope:
             await work
         # Not "cancelled_caught": a call in a thread can't be cut short. It ends late, and
         # is told so, as in a blocking pool.
         return not scope.cancel_called
 
     async def complete(self, work: Coroutine[Any, Any, None]) -> None:
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RETURN_TIMEOUT):
+        end = anyio.current_time() + RETURN_TIMEOUT
+        with Contextless(anyio.CancelScope(shield=True, deadline=end)):
             await work
 
     async def call(self, blocking: bool, function: Callable[..., Any], *args: Any) -> Any:
@@ -229,9 +236,13 @@ class AnyioRuntime:
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         # A limiter of its own: callers that wait for a connection in anyio's shared worker
         # threads must not keep the pool from taking connections back.
-        result, error = await anyio.to_thread.run_sync(
-            _outcome, function, args, limiter=self._limiter
+        # The function sees its caller's context; anyio's worker thread, which may be begun
+        # here, keeps one for longer.
+        run = copy_context().run
+        in_thread = anyio.to_thread.run_sync(
+            _outcome, run, (function, *args), limiter=self._limiter
         )
+        result, error = await InContext(Context(), in_thread)
         if error is not None:
             try:
                 raise error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any
@@ -16,6 +16,7 @@ from .._core.errors import InvalidRequestError
 from .._core.options import check_made
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
+from .callers import current_caller
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class ThreadRuntime:
         self._threads: set[threading.Thread] = set()
 
     def caller(self) -> Caller:
-        return this_thread.caller
+        return current_caller()
 
     def refuse_strangers(self) -> None:
         pass
@@ -93,7 +94,7 @@ class ThreadRuntime:
     ) -> bool:
         try:
             # On one line, so that no interrupt can strike between the two.
-            record.connection = creator()
+            record.connection = Context().run(creator)
         except RuntimeError as error:
             if not needs_loop(error):
                 raise
@@ -142,7 +143,10 @@ class ThreadRuntime:
     def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> bool:
         # A daemon: the end of the program doesn't wait for it.
         thread = threading.Thread(
-            target=self._work, args=(work,), daemon=True, name="anypool worker"
+            target=Context().run,
+            args=(self._work, work),
+            daemon=True,
+            name="anypool worker",
         )
         try:
             self._threads.add(thread)
@@ -194,21 +198,3 @@ def run(work: Awaitable[T]) -> T:
         "loop, and a blocking pool has none: make it a plain function, or use "
         "anypool's async pools"
     )
-
-
-class _Marker:
-    __slots__ = ("__weakref__",)
-
-
-class _ThisThread(threading.local):
-    """A weakly referenced marker for each thread, which dies with it.
-
-    Unlike thread idents, the references are never the same for two threads.
-    """
-
-    def __init__(self) -> None:
-        self.marker = _Marker()
-        self.caller = weakref.ref(self.marker)
-
-
-this_thread = _ThisThread()

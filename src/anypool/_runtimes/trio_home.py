@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from threading import get_ident
 from typing import Any
 
@@ -35,7 +36,7 @@ class TrioHome:
         self.now = trio.lowlevel.current_clock().current_time
         # System tasks are cancelled when the main task has ended.
         trio.lowlevel.spawn_system_task(
-            _end_of_run, self._left, self._ending, self._ended, on_end
+            _end_of_run, self._left, self._ending, self._ended, on_end, context=Context()
         )
 
     def caller(self) -> Caller:
@@ -85,7 +86,7 @@ class TrioHome:
             return False
         new = _Work(work, done, vital, self._ending.is_set() and vital)
         self._works.add(new)
-        trio.lowlevel.spawn_system_task(new.run, self._works)
+        trio.lowlevel.spawn_system_task(new.run, self._works, context=Context())
         return True
 
     async def settle(self, timeout: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypeVar
 
 from .._core.lease import Lease
-from .._runtimes.thread import this_thread
+from .._runtimes.callers import this_thread
 from .cursor import PooledCursor
 
 if TYPE_CHECKING:

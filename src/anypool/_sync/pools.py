@@ -20,7 +20,9 @@ from .._core.stats import PoolStats
 from .._pools import assertion, base, null, queue, singleton, static
 from .._pools.checkouts import POOL_DEFAULT
 from .._pools.closes import CLOSE_TIMEOUT
-from .._runtimes.thread import AwaitableCreator, run, this_thread
+from .._runtimes import callers
+from .._runtimes.callers import caller_here, current_caller, find_caller, this_thread
+from .._runtimes.thread import AwaitableCreator, run
 from .begun import first_then, without_first
 from .bridge import Bridge, LoopThread, Visit
 from .lease import PooledConnection
@@ -96,8 +98,12 @@ class Pool(Generic[ConnT]):
             check_timeout(timeout)
         pool = self._pool
         if pool._blocking:
+            # current_caller(), in place.
+            caller = this_thread.caller
+            if caller is None or caller_here() is not caller or callers.running_loop():
+                caller = find_caller()
             lease: PooledConnection[ConnT] = pool._checkout_nowait(
-                self, this_thread.caller, pool._use_threadlocal, frame.f_code, frame.f_lasti
+                self, caller, pool._use_threadlocal, frame.f_code, frame.f_lasti
             )
             if lease._count:
                 return lease
@@ -121,7 +127,7 @@ class Pool(Generic[ConnT]):
     def _checkout(
         self, share: bool, timeout: float | None, code: CodeType, lasti: int
     ) -> PooledConnection[ConnT]:
-        caller, pool = this_thread.caller, self._pool
+        caller, pool = current_caller(), self._pool
         if not pool._blocking:
             lease: PooledConnection[ConnT] = self._run(
                 pool._checkout_for, self, caller, share, timeout, code, lasti
@@ -476,7 +482,7 @@ class SingletonThreadPool(Pool[ConnT]):
 
     def dispose_local(self) -> None:
         """Close the current thread's connection; if it is out, when it returns."""
-        self._run(self.async_pool._dispose_caller, this_thread.caller)
+        self._run(self.async_pool._dispose_caller, current_caller())
 
 
 def over(pool: base.Pool[ConnT]) -> Pool[ConnT]:
