@@ -2,6 +2,8 @@ from typing import Any, Self
 
 TRANSACTION_STATUS_ACTIVE: int
 TRANSACTION_STATUS_IDLE: int
+STATUS_BEGIN: int
+STATUS_PREPARED: int
 
 class cursor:  # noqa: N801
     description: Any
@@ -13,7 +15,19 @@ class cursor:  # noqa: N801
 
 class connection:  # noqa: N801
     autocommit: bool
+    isolation_level: int | None
+    readonly: bool | None
+    deferrable: bool | None
+    cursor_factory: Any
+    notices: Any
+    notifies: Any
+    string_types: dict[Any, Any]
+    binary_types: dict[Any, Any]
 
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def status(self) -> int: ...
     @property
     def closed(self) -> int: ...
     def close(self) -> None: ...
@@ -22,3 +36,6 @@ class connection:  # noqa: N801
     def fileno(self) -> int: ...
     def get_transaction_status(self) -> int: ...
     def rollback(self) -> None: ...
+    def set_client_encoding(self, encoding: str, /) -> None: ...
+    def poll(self) -> int: ...
+    def tpc_rollback(self) -> None: ...
