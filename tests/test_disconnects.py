@@ -201,3 +201,133 @@ async def test_the_option(mode: Mode) -> None:
     await mode.go(pool.dispose())
     with pytest.raises(ValueError, match="on_disconnect"):
         mode.pool(on_disconnect="all")
+
+
+# What the application says of errors.
+
+
+class Switched(Exception):
+    """The server lives, but is another one than it was: no driver of a fake knows this."""
+
+
+ALL = ["QueuePool", "AssertionPool", "Singleton", "StaticPool", "NullPool"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(
+    "known", [Switched, (KeyError, Switched), lambda error, _: isinstance(error, Switched)]
+)
+async def test_error_that_the_application_knows(mode: Mode, kind: str, known: Any) -> None:
+    pool = mode.pool(kind, is_disconnect=known)
+    for each in (pool, pool.recreate()):
+        first = await _number(mode, each)
+        await _fail(mode, each, ValueError())
+        assert ("close", first) not in mode.world.events or kind == "NullPool"
+        await _fail(mode, each, Switched())
+        assert each.stats().closed["invalid"] == 1
+        # Beside it, what the driver knows.
+        await _fail(mode, each, Gone())
+        assert each.stats().closed["invalid"] == 2
+        await _fail(mode, each, ExceptionGroup("", [ValueError(), Switched()]))
+        assert each.stats().closed["invalid"] == 3
+        await mode.go(each.dispose())
+
+
+async def test_function_is_given_error_and_connection(mode: Mode) -> None:
+    seen: list[tuple[Exception, int]] = []
+
+    def look(error: Exception, connection: Any) -> bool:
+        seen.append((error, connection.number))
+        return False
+
+    pool = mode.pool(pool_size=1, is_disconnect=look)
+    error, other = ValueError(), KeyError()
+    await _fail(mode, pool, error)
+    assert seen == [(error, 1)]
+    await _fail(mode, pool, ExceptionGroup("", [other, error]))
+    assert seen[1:] == [(other, 1), (error, 1)]
+    with pytest.raises(KeyboardInterrupt):
+        async with mode.block(pool.connect()):
+            raise KeyboardInterrupt
+    assert len(seen) == 3, "it is asked of errors only"
+    await mode.go(pool.dispose())
+
+
+async def test_function_that_fails(mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
+    """It has not said that the connection is lost; the caller's own error comes out."""
+
+    def fail(error: Exception, connection: Any) -> bool:
+        raise RuntimeError("a bug of the application")
+
+    pool = mode.pool(pool_size=1, is_disconnect=fail, on_disconnect="pool")
+    await _fail(mode, pool, ValueError())
+    assert await _number(mode, pool) == 1
+    (record,) = caplog.records
+    assert record.getMessage() == "The option is_disconnect failed"
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], RuntimeError)
+    await _fail(mode, pool, Gone())
+    assert await _number(mode, pool) == 2
+    await mode.go(pool.dispose())
+
+
+async def test_failover_costs_each_caller_one_error(mode: Mode) -> None:
+    """The connections are open and answer, all of them to the wrong server."""
+    pool = mode.pool(
+        pool_size=3, max_overflow=0, is_disconnect=Switched, on_disconnect="pool"
+    )
+    await _fill(mode, pool, 3)
+
+    async def work() -> bool:
+        try:
+            async with mode.block(pool.connect()) as connection:
+                if connection.number <= 3:
+                    raise Switched
+        except Switched:
+            return False
+        return True
+
+    assert [await work() for _ in range(4)] == [False, True, True, True]
+    await mode.until(lambda: mode.world.open == [4])
+    await mode.go(pool.dispose())
+
+
+async def test_application_knows_the_error_of_an_invalidation(mode: Mode) -> None:
+    pool = mode.pool(pool_size=3, is_disconnect=Switched, on_disconnect="pool")
+    await _fill(mode, pool, 3)
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate(ValueError()))
+    assert mode.world.open == [2, 3]
+    lease = await mode.go(pool.connect())
+    await mode.go(lease.invalidate(Switched()))
+    await mode.until(lambda: mode.world.open == [])
+    await mode.go(pool.dispose())
+
+
+async def test_application_knows_the_error_in_a_lease_of_many(mode: Mode) -> None:
+    """A lease that is entered itself, and entered once more by a nested call."""
+    pool = mode.pool(pool_size=2, is_disconnect=Switched)
+    lease = await mode.go(pool.connect())
+    with pytest.raises(Switched):
+        async with mode.block(pool.connect()) as connection:
+            assert connection is lease.connection
+            raise Switched
+    assert not lease.is_valid
+    await mode.go(lease.close())
+    with pytest.raises(Switched):
+        async with mode.block(await mode.go(pool.connect())):
+            raise Switched
+    assert pool.stats().closed == {"invalid": 2}
+    await mode.go(pool.dispose())
+
+
+async def test_the_pools_own_timeout_is_no_news(mode: Mode) -> None:
+    """It is a TimeoutError, and so an OSError: but nothing that this connection raised."""
+    pool = mode.pool(pool_size=1, max_overflow=0, is_disconnect=OSError)
+    with pytest.raises(anypool.PoolTimeoutError):
+        async with mode.block(pool.connect()):
+            await mode.go(pool.unique_connection(timeout=0))
+    assert await _number(mode, pool) == 1
+    await _fail(mode, pool, OSError())
+    assert await _number(mode, pool) == 2
+    await mode.go(pool.dispose())

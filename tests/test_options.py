@@ -15,6 +15,11 @@ import anypool
 
 from .support.modes import Mode
 
+
+async def _coroutine_function(error: Exception, connection: object) -> bool:
+    raise NotImplementedError
+
+
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"pool_size": -1}, ValueError, "pool_size: expected 0 or more, not -1"),
     ({"pool_size": "5"}, TypeError, "pool_size: expected a whole number, not a str"),
@@ -35,6 +40,29 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"reset_on_return": 0}, ValueError, "reset_on_return: expected one of 'rollback'"),
     ({"name": 7}, TypeError, "name: expected a string or None, not a int"),
     ({"listeners": [7]}, TypeError, "listeners: a int has none of the methods"),
+    (
+        {"is_disconnect": "40001"},
+        TypeError,
+        "is_disconnect: expected error classes, or a function of error and connection, not "
+        "a str",
+    ),
+    ({"is_disconnect": [OSError]}, TypeError, "is_disconnect: expected error classes, or"),
+    ({"is_disconnect": (OSError, "x")}, TypeError, "is_disconnect: expected error classes"),
+    (
+        {"is_disconnect": int},
+        TypeError,
+        "is_disconnect: expected classes of Exception, not",
+    ),
+    (
+        {"is_disconnect": (OSError, KeyboardInterrupt)},
+        TypeError,
+        "is_disconnect: expected classes of Exception, not KeyboardInterrupt",
+    ),
+    (
+        {"is_disconnect": _coroutine_function},
+        TypeError,
+        "is_disconnect: expected a plain function, not a coroutine function",
+    ),
     ({"pool_sise": 7}, TypeError, "QueuePool() has no option 'pool_sise'"),
 ]
 

@@ -9,6 +9,9 @@ class Connection:
     _top_xact: Any
     _listeners: Any
     _log_listeners: Any
+    _protocol: Any
+    _query_loggers: Any
+    _termination_listeners: Any
     _transport: Transport
 
     async def close(self, *, timeout: float | None = ...) -> None: ...

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from .conftest import Live
 
 
@@ -57,3 +59,34 @@ async def test_one_error_for_each_caller(mode: Live) -> None:
     assert not any([await _fails(mode, pool) for _ in range(4)])
     assert mode.proxy.connects == connects
     assert pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("how", ["class", "function"])
+async def test_error_that_only_the_application_knows(mode: Live, how: str) -> None:
+    """Here: a table is missing, since this server is not the one that it was."""
+    statement = "SELECT * FROM anypool_moved"
+
+    async def fail(pool: Any) -> Exception:
+        with pytest.raises(Exception, match="anypool_moved") as caught:
+            async with mode.block(pool.connect()) as connection:
+                await mode.execute(pool, connection, statement)
+        return caught.value
+
+    pool = mode.pool(pool_size=3, on_disconnect="pool")
+    error = await fail(pool)
+    assert pool.stats().closed == {}, "to the driver it is an error like any other"
+
+    known = type(error) if how == "class" else _is_moved
+    pool = mode.pool(pool_size=3, on_disconnect="pool", is_disconnect=known)
+    leases = [await mode.go(pool.unique_connection()) for _ in range(3)]
+    for lease in leases:
+        await mode.go(lease.close())
+    await fail(pool)
+    await mode.until(lambda: pool.checkedin() == 1)
+    connects = mode.proxy.connects
+    assert not any([await _fails(mode, pool) for _ in range(4)])
+    assert mode.proxy.connects == connects + 1
+
+
+def _is_moved(error: Exception, connection: object) -> bool:
+    return "anypool_moved" in str(error)

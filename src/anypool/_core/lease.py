@@ -100,10 +100,10 @@ class Lease(Generic[ConnT]):
         errors = [each for each in single_errors(error) if isinstance(each, Exception)]
         if not errors or record is None:
             return False
-        driver, connection = record._driver, record.connection
+        connection, disconnects = record.connection, self._pool._disconnects
         return connection is not None and (
-            any(driver.is_disconnect(each, connection) for each in errors)
-            or not driver.is_open(connection)
+            any(disconnects.include(each, record) for each in errors)
+            or not record._driver.is_open(connection)
         )
 
     def _clear(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict
 
 from typing_extensions import TypeVar
@@ -54,6 +55,16 @@ class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
     on_disconnect: DisconnectScope
     """What an error that means a lost connection invalidates: that "connection" (the
     default), or all connections of the "pool" that are not newer, as after a failover."""
+    is_disconnect: (
+        type[Exception]
+        | tuple[type[Exception], ...]
+        | Callable[[Exception, ConnT], bool]
+        | None
+    )
+    """Which errors mean a lost connection, beside those of which the driver knows it: a
+    class of errors, several in a tuple, or a function of an error and the connection. The
+    function is called wherever an error leaves a block; it must not block, nor use the
+    connection. If it raises, that is logged and counts as False. Default None."""
     driver: Driver[ConnT] | None
     """How to reset, ping and close connections. Default: chosen by their class."""
     name: str | None
@@ -102,6 +113,7 @@ BASE_DEFAULTS: dict[str, Any] = {
     "listeners": None,
     "reset_on_return": "rollback",
     "on_disconnect": "connection",
+    "is_disconnect": None,
     "driver": None,
     "name": None,
 }
@@ -123,6 +135,7 @@ def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
         "reset_on_return", merged["reset_on_return"], ("rollback", "commit", "full", None)
     )
     check_choice("on_disconnect", merged["on_disconnect"], ("connection", "pool"))
+    check_errors("is_disconnect", merged["is_disconnect"])
     if merged["name"] is not None and not isinstance(merged["name"], str):
         raise TypeError(f"name: expected a string or None, not {_kind(merged['name'])}")
     return merged
@@ -186,6 +199,24 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
         expected = ", ".join(repr(choice) for choice in choices)
         kind = "another string" if isinstance(value, str) else _kind(value)
         raise ValueError(f"{name}: expected one of {expected}, not {kind}")
+
+
+def check_errors(name: str, value: object) -> None:
+    """Check what tells errors apart: None, classes, or a function."""
+    if iscoroutinefunction(value):
+        raise TypeError(f"{name}: expected a plain function, not a coroutine function")
+    if value is None or (callable(value) and not isinstance(value, type)):
+        return
+    for each in value if isinstance(value, tuple) else (value,):
+        if not isinstance(each, type):
+            raise TypeError(
+                f"{name}: expected error classes, or a function of error and connection, "
+                f"not {_kind(each)}"
+            )
+        if not issubclass(each, Exception):
+            raise TypeError(
+                f"{name}: expected classes of Exception, not {each.__qualname__}"
+            )
 
 
 def _kind(value: object) -> str:

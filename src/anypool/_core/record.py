@@ -39,6 +39,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_ending",
         "_epoch",
         "_expires_at",
+        "_holds_data",
         "_lasti",
         "_mutex",
         "_on_lost",
@@ -65,6 +66,7 @@ class ConnectionRecord(Generic[ConnT]):
     _ending: bool
     _epoch: int
     _expires_at: float
+    _holds_data: bool
     _lasti: int
     _mutex: Any
     _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
@@ -94,6 +96,8 @@ class ConnectionRecord(Generic[ConnT]):
         self._only_reset = False
         # What its driver noted of the connection when it was new.
         self._baseline = None
+        # Whether its database would end with its connection.
+        self._holds_data = False
         # Whether its driver can't tell if a reset is needed; whether a reset can be
         # awaited as it is, without a worker thread.
         self._resets_blindly = self._quick_reset = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 import threading
 import weakref
@@ -12,8 +13,17 @@ import aiosqlite
 
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
-from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
-from .sqlite3 import end_transaction, reset_session
+from .protocol import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
+from .sqlite3 import (
+    Baseline,
+    close_cursors,
+    end_transaction,
+    is_in_memory,
+    is_reading,
+    put_back,
+    reset_session,
+    session_of,
+)
 
 INTERVAL = 0.02
 """Seconds between two attempts to interrupt."""
@@ -26,31 +36,47 @@ class AiosqliteDriver(CoroutineDriver):
         statements = vars(connection).get("_execute")
         if not isinstance(statements, Statements):
             vars(connection)["_execute"] = statements = Statements(connection)
+        inner = connection._conn
+        statements.baseline = Baseline(
+            session_of(inner), inner.row_factory, inner.text_factory, 0
+        )
         return statements
 
     def state(self, connection: aiosqlite.Connection, baseline: Any, /) -> ConnectionState:
         # A statement that somebody gave up waiting for may still be running or queued in
         # the connection's thread, and begin a transaction after this look.
+        # So may a cursor that was not read to its end: it is a read transaction.
         try:
-            open_or_unknown = baseline.unfinished > 0 or connection.in_transaction
-        except ValueError:
+            if session_of(connection._conn) != baseline.baseline.session:
+                return CHANGED
+            in_doubt = (
+                baseline.unfinished > 0 or baseline.reading or connection.in_transaction
+            )
+        except (ValueError, sqlite3.ProgrammingError):
             return CLOSED
-        return OPEN if open_or_unknown else CLEAN
+        return OPEN if in_doubt else CLEAN
 
     async def reset(self, connection: aiosqlite.Connection, mode: ResetMode, /) -> None:
         # Queued behind whatever the connection's thread is still doing.
         statements: Any = connection._execute
         unfinished = isinstance(statements, Statements) and statements.unfinished
-        if mode == "full":
-            work = statements(reset_session, connection._conn)
-        else:
-            work = statements(end_transaction, connection._conn, mode)
+        work = statements(_reset, connection._conn, mode)
         if unfinished:
             # Somebody gave up waiting; so nobody wants their end.
             await interrupt_until_done(connection, asyncio.ensure_future(work))
             statements.unfinished = 0  # they came before this one
         else:
             await work
+
+    async def holds_data(self, connection: aiosqlite.Connection, /) -> bool:
+        execute: Any = connection._execute
+        in_memory: bool = await execute(is_in_memory, connection._conn)
+        return in_memory
+
+    async def restore(
+        self, connection: aiosqlite.Connection, baseline: Statements, /
+    ) -> None:
+        await baseline(put_back, connection._conn, baseline.baseline)
 
     async def interrupt(self, connection: aiosqlite.Connection, /) -> None:
         await connection.interrupt()
@@ -73,11 +99,21 @@ class AiosqliteDriver(CoroutineDriver):
 
 class Statements:
     """Takes the place of a connection's ``_execute``, which all it does goes through, and
-    counts what was begun and not awaited to its end."""
+    counts what was begun and not awaited to its end.
+
+    Attributes:
+        unfinished: so many were.
+        reading: cursors that may have rows left.
+        baseline: what callers started from.
+    """
+
+    baseline: Baseline
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = weakref.ref(connection)
         self.unfinished = 0
+        # Cursors that may have rows left; they leave when they are garbage collected.
+        self.reading: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     async def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         connection: Any = self._connection()
@@ -88,7 +124,29 @@ class Statements:
             self.unfinished -= 1
             raise
         self.unfinished -= 1
+        self._note_cursor(function, result)
         return result
+
+    def _note_cursor(self, function: Any, result: Any) -> None:
+        """Note which cursors were not read to their ends."""
+        if isinstance(result, sqlite3.Cursor):
+            if result.description is not None:
+                self.reading.add(result)
+            else:
+                self.reading.discard(result)
+        elif not result or getattr(function, "__name__", "") == "fetchall":
+            cursor = getattr(function, "__self__", None)
+            if isinstance(cursor, sqlite3.Cursor):
+                self.reading.discard(cursor)  # read to its end, or closed
+
+
+def _reset(connection: sqlite3.Connection, mode: ResetMode) -> None:
+    if is_reading(connection):
+        close_cursors(connection)
+    if mode == "full":
+        reset_session(connection)
+    else:
+        end_transaction(connection, mode)
 
 
 async def interrupt_until_done(

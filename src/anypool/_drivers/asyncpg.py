@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import asyncpg
@@ -9,7 +10,7 @@ import asyncpg
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
 from .losses import means_lost
-from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
+from .protocol import BUSY, CLEAN, CLOSED, OPEN, ConnectionState
 from .transports import hang_up
 
 CLOSE_TIMEOUT = 5.0
@@ -19,9 +20,16 @@ CLOSE_TIMEOUT = 5.0
 class AsyncpgDriver(CoroutineDriver):
     """asyncpg keeps the transaction's state, as the server reported it last."""
 
+    def baseline(self, connection: asyncpg.Connection, /) -> int:
+        return _references(connection)
+
     def state(self, connection: asyncpg.Connection, baseline: Any, /) -> ConnectionState:
         if connection.is_closed():
             return CLOSED
+        # A statement under way shows nowhere else: its future and its coroutine refer to
+        # the protocol, which nothing new does otherwise.
+        if _references(connection) > baseline and not connection._cancellations:
+            return BUSY
         # While a cancellation is under way, what became of the statement is not known.
         in_doubt = connection.is_in_transaction() or bool(connection._cancellations)
         return OPEN if in_doubt else CLEAN
@@ -29,7 +37,7 @@ class AsyncpgDriver(CoroutineDriver):
     async def reset(self, connection: asyncpg.Connection, mode: ResetMode, /) -> None:
         # asyncpg's own reset() does RESET ALL, which wipes what a connect listener has set;
         # and DISCARD ALL makes its other statements superfluous.
-        if mode != "full" or self.state(connection, None) is not CLEAN:
+        if mode != "full" or connection.is_in_transaction() or connection._cancellations:
             await connection.execute("COMMIT" if mode == "commit" else "ROLLBACK")
         # A transaction object that was not ended is over now; asyncpg would make the next
         # one a savepoint inside of it.
@@ -37,6 +45,8 @@ class AsyncpgDriver(CoroutineDriver):
         if mode == "full":
             connection._listeners.clear()
             connection._log_listeners.clear()
+            connection._query_loggers.clear()
+            connection._termination_listeners.clear()
             await connection.execute("DISCARD ALL")
             await connection.reload_schema_state()  # its prepared statements are gone
 
@@ -64,3 +74,8 @@ class AsyncpgDriver(CoroutineDriver):
         self, error: BaseException, connection: asyncpg.Connection, /
     ) -> bool:
         return means_lost(error, connection, closed=connection.is_closed())
+
+
+def _references(connection: asyncpg.Connection) -> int:
+    """Count who refers to the protocol of a connection."""
+    return sys.getrefcount(connection._protocol)

@@ -22,6 +22,9 @@ class DBAPIDriver:
     def baseline(self, connection: Any, /) -> Any:
         return None
 
+    def holds_data(self, connection: Any, /) -> Any:
+        return False
+
     def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
         return OPEN if self.is_open(connection) else CLOSED
 

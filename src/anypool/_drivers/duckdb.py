@@ -17,6 +17,14 @@ class DuckDBDriver(DBAPIDriver):
         except duckdb.TransactionException:
             return  # no transaction was open
 
+    def holds_data(self, connection: duckdb.DuckDBPyConnection, /) -> bool:
+        question = (
+            "SELECT path IS NULL FROM duckdb_databases() "
+            "WHERE database_name = current_database()"
+        )
+        row = connection.execute(question).fetchone()
+        return row is not None and bool(row[0])
+
     def interrupt(self, connection: duckdb.DuckDBPyConnection, /) -> None:
         connection.interrupt()
 

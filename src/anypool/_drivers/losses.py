@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import sys
 
-# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), database dropped
-# (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection exception".
-_SQLSTATES = {"57P01", "57P02", "57P04", "57P05", "25P03"}
+READ_ONLY = "25006"
+
+# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), just starting
+# (57P03), database dropped (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection
+# exception". And that of writing where only reading is allowed: what was the primary server
+# has come back as a standby.
+_SQLSTATES = {"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", READ_ONLY}
 
 # MySQL and MariaDB: shutdown, connection killed, disconnected for inactivity; server gone,
-# lost in mid-query, commands out of sync, lost with details; and 0, which PyMySQL and its
-# kin use for a connection that is closed on their side.
-_MYSQL_CODES = {1053, 1927, 4031, 2006, 2013, 2014, 2055, 0}
+# lost in mid-query, commands out of sync, lost with details; not ready (a node of Galera),
+# offline; read-only, after a switch of roles; and 0, which PyMySQL and its kin use for a
+# connection that is closed on their side.
+_MYSQL_CODES = {1053, 1927, 4031, 2006, 2013, 2014, 2055, 1047, 3032, 1792, 1836, 0}
+
+# The server's options forbid it, of which there are several: the message names the one.
+_MYSQL_OPTION = 1290
 
 # Names of errors of their own in other packages: clients of all kinds; streams of anyio and
 # trio; websockets.
@@ -52,7 +60,10 @@ def means_lost(
         if isinstance(state, str) and (state in _SQLSTATES or _is_class_08(state)):
             return True
     for number in (getattr(error, "errno", None), code):
-        if type(number) is int and number in _MYSQL_CODES:
+        if type(number) is int and (
+            number in _MYSQL_CODES
+            or (number == _MYSQL_OPTION and "read-only" in str(error).replace("_", "-"))
+        ):
             return True
     return is_network_error(error) or is_network_error(error.__cause__)
 

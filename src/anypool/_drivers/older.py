@@ -16,6 +16,9 @@ class OlderDriver:
     def baseline(self, connection: Any, /) -> Any:
         self._driver.needs_reset(connection)  # it may begin to watch the connection
 
+    def holds_data(self, connection: Any, /) -> bool:
+        return False
+
     def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
         if not self._driver.is_open(connection):
             return CLOSED

@@ -64,6 +64,15 @@ class Driver(Protocol[ConnT_contra]):
         """
         ...
 
+    def holds_data(self, connection: ConnT_contra, /) -> Awaitable[bool] | bool:
+        """Tell whether the database itself ends with this connection, as one in memory
+        does. Called once, when the connection is new.
+
+        The pool does not close such a connection for its age, for idling, or because there
+        are more than it keeps.
+        """
+        ...
+
     def state(self, connection: ConnT_contra, baseline: Any, /) -> ConnectionState:
         """Tell what the connection is in, without a round trip. Must not say CLEAN if
         unsure.

@@ -13,6 +13,7 @@ from psycopg.pq import TransactionStatus
 from .._core.options import ResetMode
 from .coroutine import CoroutineDriver
 from .dbapi import DBAPIDriver
+from .losses import READ_ONLY
 from .protocol import (
     BUSY,
     CHANGED,
@@ -105,6 +106,11 @@ class PsycopgDriver(DBAPIDriver):
             if not autocommit and not connection.closed:
                 connection.set_autocommit(False)
 
+    def is_disconnect(self, error: BaseException, connection: Connection, /) -> bool:
+        return not is_own_choice(error, connection) and super().is_disconnect(
+            error, connection
+        )
+
     def close(self, connection: Connection, /) -> None:
         hang_up(connection)
 
@@ -160,6 +166,11 @@ class AsyncPsycopgDriver(CoroutineDriver):
             if not autocommit and not connection.closed:
                 await connection.set_autocommit(False)
 
+    def is_disconnect(self, error: BaseException, connection: AsyncConnection, /) -> bool:
+        return not is_own_choice(error, connection) and super().is_disconnect(
+            error, connection
+        )
+
     async def close(self, connection: AsyncConnection, /) -> None:
         hang_up(connection)
 
@@ -207,6 +218,11 @@ def leave_two_phase(connection: Connection | AsyncConnection, mode: ResetMode) -
         return mode
     connection._tpc = None
     return "rollback" if mode == "commit" else mode
+
+
+def is_own_choice(error: BaseException, connection: Connection | AsyncConnection) -> bool:
+    """Tell whether it is the caller who wanted to read only, and not the server."""
+    return bool(connection.read_only) and getattr(error, "sqlstate", None) == READ_ONLY
 
 
 def is_active(connection: Connection | AsyncConnection) -> bool:

@@ -16,6 +16,7 @@ from psycopg2.extensions import (
 
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
+from .losses import READ_ONLY
 from .protocol import (
     BUSY,
     CHANGED,
@@ -114,6 +115,11 @@ class Psycopg2Driver(DBAPIDriver):
         # Its cancel() waits for the server with the GIL held, and all threads with it.
         if connection.get_transaction_status() == TRANSACTION_STATUS_ACTIVE:
             raise CannotReset
+
+    def is_disconnect(self, error: BaseException, connection: connection, /) -> bool:
+        if connection.readonly and getattr(error, "pgcode", None) == READ_ONLY:
+            return False  # it is the caller who wanted that, and not the server
+        return super().is_disconnect(error, connection)
 
     def close(self, connection: connection, /) -> None:
         # close() would wait for a statement that another thread is still running.

@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
-from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
+from .protocol import BUSY, CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
+
+
+class Baseline(NamedTuple):
+    """What callers may change on the client's side.
+
+    Attributes:
+        session: the isolation level; from Python 3.12 on, autocommit as well.
+        row_factory: what makes rows.
+        text_factory: what makes texts.
+        references: how many there are to the connection while nobody has a cursor.
+    """
+
+    session: tuple[Any, ...]
+    row_factory: Any
+    text_factory: Any
+    references: int
+
+
+def session_of(connection: sqlite3.Connection) -> tuple[Any, ...]:
+    return connection.isolation_level, getattr(connection, "autocommit", None)
 
 
 class SQLiteDriver(DBAPIDriver):
-    """sqlite3 tells whether a transaction is open, so that idle returns cost nothing."""
+    """sqlite3 tells whether a transaction is open, so that idle returns cost little."""
+
+    def baseline(self, connection: sqlite3.Connection, /) -> Baseline:
+        return Baseline(
+            session_of(connection),
+            connection.row_factory,
+            connection.text_factory,
+            sys.getrefcount(connection),
+        )
 
     def state(self, connection: sqlite3.Connection, baseline: Any, /) -> ConnectionState:
+        # Each cursor refers to its connection; so does its user's variable. Where nothing
+        # else does, there is no cursor that could be half read.
+        if sys.getrefcount(connection) > baseline.references + 1 and is_reading(connection):
+            return BUSY
         try:
+            if session_of(connection) != baseline.session:
+                return CHANGED
             return OPEN if connection.in_transaction else CLEAN
         except sqlite3.ProgrammingError:
             return CLOSED
@@ -25,8 +61,16 @@ class SQLiteDriver(DBAPIDriver):
         else:
             end_transaction(connection, mode)
 
+    def holds_data(self, connection: sqlite3.Connection, /) -> bool:
+        return is_in_memory(connection)
+
+    def restore(self, connection: sqlite3.Connection, baseline: Baseline, /) -> None:
+        put_back(connection, baseline)
+
     def interrupt(self, connection: sqlite3.Connection, /) -> None:
         connection.interrupt()
+        if is_reading(connection):
+            close_cursors(connection)
 
     def ping(self, connection: sqlite3.Connection, /) -> None:
         connection.execute("SELECT 1")
@@ -37,6 +81,53 @@ class SQLiteDriver(DBAPIDriver):
         except sqlite3.ProgrammingError:
             return False
         return True
+
+
+def is_in_memory(connection: sqlite3.Connection) -> bool:
+    """Tell whether the database is in no file, so that it ends with its connections."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return any(
+        name == "main" and not file
+        for _, name, file in cursor.execute("PRAGMA database_list").fetchall()
+    )
+
+
+def is_reading(connection: sqlite3.Connection) -> bool:
+    """Tell whether some cursor was left half read: a read transaction, which SQLite doesn't
+    call one.
+
+    Until the last such statement has ended, an interrupt hits all that are begun.
+    """
+    try:
+        connection.interrupt()
+        connection.execute("SELECT NULL").close()
+    except sqlite3.OperationalError:
+        return True
+    except sqlite3.ProgrammingError:  # closed, or of another thread; others will say so
+        return False
+    return False
+
+
+def close_cursors(connection: sqlite3.Connection) -> None:
+    """Close all cursors, wherever they are: closing the connection would not end them."""
+    for each in gc.get_referrers(connection):
+        if isinstance(each, _CURSORS):
+            each.close()
+
+
+_CURSORS = (sqlite3.Cursor, sqlite3.Blob)
+
+
+def put_back(connection: sqlite3.Connection, baseline: Baseline) -> None:
+    """Put back what a caller has changed in Python's part of a connection."""
+    isolation_level, autocommit = baseline.session
+    if connection.isolation_level != isolation_level:
+        connection.isolation_level = isolation_level
+    if getattr(connection, "autocommit", None) != autocommit:
+        setattr(connection, "autocommit", autocommit)  # noqa: B010  # Python 3.12
+    connection.row_factory = baseline.row_factory
+    connection.text_factory = baseline.text_factory
 
 
 def end_transaction(connection: sqlite3.Connection, mode: str) -> None:

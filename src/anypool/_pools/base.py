@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Self, overload
 from typing_extensions import TypeVar, Unpack
 
 from .._core.checkout import Checkout, new_checkout
+from .._core.disconnects import Disconnects
 from .._core.lease import PooledConnection
 from .._core.listeners import Listener, Listeners
 from .._core.log import PoolLog
@@ -95,6 +96,7 @@ class Pool(Life[ConnT]):
         self._reset_mode = base["reset_on_return"]
         self._lose_all = base["on_disconnect"] == "pool"
         self._log = PoolLog(type(self).__name__, base["name"], base["echo"])
+        self._disconnects = Disconnects(base["is_disconnect"], self._log)
         self._listeners = Listeners(base["listeners"] or ())
         self._untold = deque(self._listeners.on_first_connect)
         self._counts = Counts()

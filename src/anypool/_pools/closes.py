@@ -78,11 +78,8 @@ class Closes(Slots[ConnT]):
             await self._close(record, reason)
 
     def _is_disconnect(self, record: ConnectionRecord[ConnT], error: BaseException) -> bool:
-        connection = record.connection
-        assert connection is not None
         return any(
-            isinstance(each, DisconnectionError)
-            or record._driver.is_disconnect(each, connection)
+            isinstance(each, DisconnectionError) or self._disconnects.include(each, record)
             for each in single_errors(error)
         )
 

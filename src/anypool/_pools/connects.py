@@ -79,6 +79,12 @@ class Connects(Closes[ConnT]):
         )
         self._decide(self._note_opened, record, epoch, begin)
         self._note_baseline(record)
+        ask = getattr(self._driver, "holds_data", None)
+        record._holds_data = ask is not None and await self._runtime.call(
+            self._driver.blocking, ask, record.connection
+        )
+        if record._holds_data:
+            record._expires_at = math.inf
         self._log.info("Created new connection %s", Label(record))
         try:
             if self._untold:

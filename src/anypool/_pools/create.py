@@ -72,4 +72,8 @@ def _keep_to_one(options: dict[str, Any]) -> None:
             )
 
 
-_OPTIONS = QueuePoolOptions.__optional_keys__ - {"listeners", "driver"}
+_OPTIONS = QueuePoolOptions.__optional_keys__ - {
+    "listeners",
+    "driver",
+    "is_disconnect",
+}

@@ -16,6 +16,7 @@ from weakref import ref
 
 from typing_extensions import TypeVar
 
+from .._core.disconnects import Disconnects
 from .._core.errors import InvalidRequestError
 from .._core.listeners import FirstConnectListener, Listeners
 from .._core.log import PoolLog
@@ -57,6 +58,7 @@ class Slots(Generic[ConnT]):
         "_counts",
         "_creator",
         "_detached",
+        "_disconnects",
         "_driver",
         "_dropped",
         "_epoch",
@@ -96,6 +98,7 @@ class Slots(Generic[ConnT]):
     _closers: list[Any]
     _counts: Counts
     _creator: Callable[..., Any]
+    _disconnects: Disconnects[ConnT]
     _driver: Driver[ConnT] | None
     _dropped: deque[ConnectionRecord[ConnT]]
     _epoch: int

@@ -166,7 +166,7 @@ class Turns(Pool[ConnT]):
         wanted = (
             record._epoch == self._epoch
             and not self._closed  # one that was just being renewed is as young as the pool
-            and self._is_room()
+            and (record._holds_data or self._is_room())
             # An opened pool has no empty slots: it connects when one is needed.
             and (record.connection is not None or not self._opened)
         )
@@ -206,11 +206,14 @@ class Turns(Pool[ConnT]):
                 with suppress(ValueError):
                     self._idle.remove(record)
                     surplus.append(record)
-        while self._idle and (
-            len(self._idle) > self._keep or self._total - len(surplus) > self._capacity
-        ):
-            with suppress(IndexError):
-                surplus.append(self._idle.pop())
+        for record in reversed(list(self._idle)):
+            room = len(self._idle) <= self._keep
+            if room and self._total - len(surplus) <= self._capacity:
+                break
+            if not record._holds_data:
+                with suppress(ValueError):
+                    self._idle.remove(record)
+                    surplus.append(record)
         return surplus
 
     def _drop_surplus(self, record: ConnectionRecord[ConnT]) -> None:

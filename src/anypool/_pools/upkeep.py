@@ -411,7 +411,11 @@ class Upkeep(Turns[ConnT]):
         for record in list(self._idle):
             idle_since = record._since
             last_used = max(idle_since, record._pinged_at)
-            too_long = self._max_idle is not None and now - idle_since > self._max_idle
+            too_long = (
+                self._max_idle is not None
+                and now - idle_since > self._max_idle
+                and not record._holds_data
+            )
             if too_long and surplus > 0:
                 work: Any = self._close_idle
                 surplus -= 1
