@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), database dropped
-# (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection exception".
-_SQLSTATES = {"57P01", "57P02", "57P04", "57P05", "25P03"}
+# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), not yet or no more
+# to be connected to (57P03), database dropped (57P04), idle timeouts (57P05, 25P03), a
+# transaction's timeout (25P04). Class 08 is "connection exception".
+_SQLSTATES = {"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"}
 
 # MySQL and MariaDB: shutdown, connection killed, disconnected for inactivity; server gone,
 # lost in mid-query, commands out of sync, lost with details; and 0, which PyMySQL and its
