@@ -180,11 +180,12 @@ def _find_waiter() -> int | None:
     """
 
     class Parameters:
-        database = None
+        def __getattr__(self, name: str) -> str:
+            return ""
 
     marker = object()
     try:
-        protocol = Protocol(None, marker, Parameters, asyncpg.Record, None)
+        protocol = Protocol(None, marker, Parameters(), asyncpg.Record, None)
         return get_referents(protocol).index(marker)
     except Exception:  # another version of asyncpg
         return None
