@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import anyio
 import asyncpg
-from asyncpg.exceptions import ReadOnlySQLTransactionError
 from asyncpg.protocol import Protocol
 
 from .._core.options import ResetMode
@@ -36,7 +35,8 @@ class AsyncpgDriver(CoroutineDriver):
         self._originals: Originals[Original] = Originals()
 
     def baseline(self, connection: asyncpg.Connection, /) -> Any:
-        self._originals.note(connection, look_at(connection))
+        if not connection.is_closed():
+            self._originals.note(connection, look_at(connection))
 
     def state(self, connection: asyncpg.Connection, baseline: Any, /) -> ConnectionState:
         protocol = connection._protocol
@@ -99,7 +99,10 @@ class AsyncpgDriver(CoroutineDriver):
     def is_disconnect(
         self, error: BaseException, connection: asyncpg.Connection, /
     ) -> bool:
-        if isinstance(error, ReadOnlySQLTransactionError) and not connection.is_closed():
+        if (
+            isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+            and not connection.is_closed()
+        ):
             return self._originals.is_demoted(connection, parameter_of(connection))
         return means_lost(error, connection, closed=connection.is_closed())
 

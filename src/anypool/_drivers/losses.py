@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), not yet or no more
-# to be connected to (57P03), database dropped (57P04), idle timeouts (57P05, 25P03), a
-# transaction's timeout (25P04). Class 08 is "connection exception".
+# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), just starting or
+# ending (57P03), database dropped (57P04), idle timeouts (57P05, 25P03), a transaction's
+# timeout (25P04). Class 08 is "connection exception".
 _SQLSTATES = {"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"}
 
 # MySQL and MariaDB: shutdown, connection killed, disconnected for inactivity; server gone,

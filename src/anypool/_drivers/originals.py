@@ -54,7 +54,7 @@ class Originals(Generic[OriginalT]):
 
 
 def is_read_only(parameter: Parameter, from_the_start: bool = True) -> bool:
-    """Tell whether a PostgreSQL server is one not to write to, by what it reports of itself.
+    """Tell whether PostgreSQL can't be written to, by what it reports of itself.
 
     The same error comes of a transaction that its user began as READ ONLY. What tells them
     apart is reported since PostgreSQL 14.

@@ -62,7 +62,8 @@ class PsycopgDriver(DBAPIDriver):
         self._originals: Originals[Original] = Originals()
 
     def baseline(self, connection: Connection, /) -> Any:
-        self._originals.note(connection, look_at(connection))
+        if not connection.closed:
+            self._originals.note(connection, look_at(connection))
         return _watched(connection)
 
     def state(self, connection: Connection, baseline: Any, /) -> ConnectionState:
@@ -82,7 +83,7 @@ class PsycopgDriver(DBAPIDriver):
             connection.commit()
         else:
             connection.rollback()
-        check_pipeline(connection)
+        check_blocks(connection)
         if mode == "full":
             make_like(connection, self._originals.of(connection))
             # DISCARD ALL is for outside of transactions, and psycopg would begin one.
@@ -94,7 +95,7 @@ class PsycopgDriver(DBAPIDriver):
         put_back(connection, baseline)
 
     def interrupt(self, connection: Connection, /) -> None:
-        check_pipeline(connection)
+        check_blocks(connection)
         if is_active(connection):
             check_cancel()
             connection.cancel_safe(timeout=CANCEL_TIMEOUT)
@@ -137,7 +138,8 @@ class AsyncPsycopgDriver(CoroutineDriver):
         self._originals: Originals[Original] = Originals()
 
     def baseline(self, connection: AsyncConnection, /) -> Any:
-        self._originals.note(connection, look_at(connection))
+        if not connection.closed:
+            self._originals.note(connection, look_at(connection))
         return _watched(connection)
 
     def state(self, connection: AsyncConnection, baseline: Any, /) -> ConnectionState:
@@ -157,7 +159,7 @@ class AsyncPsycopgDriver(CoroutineDriver):
             await connection.commit()
         else:
             await connection.rollback()
-        check_pipeline(connection)
+        check_blocks(connection)
         if mode == "full":
             make_like(connection, self._originals.of(connection))
             await connection.set_autocommit(True)
@@ -168,7 +170,7 @@ class AsyncPsycopgDriver(CoroutineDriver):
         put_back(connection, baseline)
 
     async def interrupt(self, connection: AsyncConnection, /) -> None:
-        check_pipeline(connection)
+        check_blocks(connection)
         if is_active(connection):
             check_cancel()
             await connection.cancel_safe(timeout=CANCEL_TIMEOUT)
@@ -259,8 +261,9 @@ def unclean_state(connection: AnyConnection, baseline: Any) -> ConnectionState:
     if connection.closed:
         return CLOSED
     *settings, two_phase, blocks = _watched(connection)
-    # Somebody is still inside a block of transaction(), and will end one some day.
-    if status == _ACTIVE or pgconn.pipeline_status != 0 or connection.lock.locked() or blocks:
+    if status == _ACTIVE or pgconn.pipeline_status != 0 or connection.lock.locked():
+        return BUSY
+    if blocks:  # of transaction(), in which somebody still is: see check_blocks()
         return BUSY
     if settings != [*baseline[:4]]:
         return CHANGED
@@ -280,8 +283,8 @@ def check_cancel() -> None:
         raise CannotReset
 
 
-def check_pipeline(connection: AnyConnection) -> None:
-    """Refuse a connection in pipeline mode, or in a block of transaction().
+def check_blocks(connection: AnyConnection) -> None:
+    """Refuse a connection in a block of pipeline() or transaction().
 
     What is in the pipeline is not known, and whoever is in that block would end the next
     caller's transaction on leaving it.
@@ -314,7 +317,7 @@ def put_back(connection: AnyConnection, baseline: Any) -> None:
 
 
 def forget_session(connection: AnyConnection) -> None:
-    """After DISCARD ALL: the server has no prepared statements any more, nor does it notify.
+    """After DISCARD ALL: the server has no prepared statements left, nor does it notify.
 
     psycopg notices the former by itself only if it hasn't seen the statement before.
     """

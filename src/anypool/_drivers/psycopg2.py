@@ -50,6 +50,8 @@ class Psycopg2Driver(DBAPIDriver):
         self._originals: Originals[Original] = Originals()
 
     def baseline(self, connection: connection, /) -> Any:
+        if connection.closed:
+            return None
         self._originals.note(connection, look_at(connection))
         return (*_settings(connection), STATUS_READY)
 
