@@ -71,12 +71,12 @@ class AsyncpgDriver(CoroutineDriver):
         # When a statement's caller is cancelled, asyncpg asks the server to cancel it; what
         # is left to do is to wait. It does the same for what other tasks have under way.
         protocol = connection._protocol
-        check_copy(connection)
         with anyio.move_on_after(CANCEL_TIMEOUT):
-            if _waiter_of(protocol) is None:
-                await protocol._wait_for_cancellation()
-            elif hasattr(protocol, "_drain_cancels"):  # asyncpg 0.32
-                await protocol._drain_cancels()
+            await protocol._wait_for_cancellation()
+            if self.state(connection, None) is BUSY:
+                check_copy(connection)
+                if hasattr(protocol, "_drain_cancels"):  # asyncpg 0.32
+                    await protocol._drain_cancels()
 
     async def ping(self, connection: asyncpg.Connection, /) -> None:
         await connection.execute("SELECT 1")
@@ -152,11 +152,8 @@ def check_copy(connection: asyncpg.Connection) -> None:
     It would go on with it whatever the server says, between the next caller's statements.
     """
     waiter = _waiter_of(connection._protocol)
-    if waiter is None:
-        if not connection._transport.is_reading():
-            raise CannotReset
-    elif len(getattr(waiter, "_callbacks", None) or ()) < 2:
-        # Only asyncpg itself is to be told of the answer: nobody waits for it yet.
+    # Where only asyncpg itself is to be told of the answer, nobody waits for it yet.
+    if waiter is None or len(getattr(waiter, "_callbacks", None) or ()) < 2:
         raise CannotReset
 
 
