@@ -11,14 +11,13 @@ import os
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-import anyio
 import pytest
 
 import anypool
 from anypool import sync
 from anypool._core.url import DatabaseURL
 
-from ..support.modes import Mode, run_blocking
+from ..support.modes import Mode
 from .proxy import Proxy
 from .servers import MariaDB, Postgres, Server
 
@@ -99,10 +98,7 @@ class Live(Mode):
                 for pool in self.made:
                     await self.go(pool.dispose())
 
-        if self.blocking:
-            run_blocking(work())
-        else:
-            anyio.run(self._bounded, work)
+        super().run(work)
         self.made.clear()
 
 

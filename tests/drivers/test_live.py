@@ -126,7 +126,11 @@ async def test_nothing_is_sent_when_nothing_is_open(mode: Live, autocommit: bool
             for statement in statements:
                 await mode.execute(pool, connection, statement)
             sent = mode.proxy.sent
-        assert mode.proxy.sent == sent, statements
+        if mode.driver == "psycopg2" and statements and not autocommit:
+            # It takes the transaction for open still, and needs to be told.
+            assert mode.proxy.sent > sent, statements
+        else:
+            assert mode.proxy.sent == sent, statements
     assert mode.proxy.connects == 1
     if mode.driver != "asyncpg":
         async with mode.block(pool.connect()) as connection:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sys
 
-READ_ONLY = "25006"
-
-# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), just starting
-# (57P03), database dropped (57P04), idle timeouts (57P05, 25P03). Class 08 is "connection
-# exception". And that of writing where only reading is allowed: what was the primary server
-# has come back as a standby.
-_SQLSTATES = {"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", READ_ONLY}
+# SQLSTATEs with which PostgreSQL takes its leave: shutdown (57P01, 57P02), just starting or
+# ending (57P03), database dropped (57P04), idle timeouts (57P05, 25P03), a transaction's
+# timeout (25P04). Class 08 is "connection exception".
+_SQLSTATES = {"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"}
 
 # MySQL and MariaDB: shutdown, connection killed, disconnected for inactivity; server gone,
 # lost in mid-query, commands out of sync, lost with details; not ready (a node of Galera),

@@ -5,18 +5,21 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from psycopg2 import ProgrammingError
+from psycopg2 import InterfaceError, ProgrammingError
+from psycopg2.errors import ReadOnlySqlTransaction
 from psycopg2.extensions import (
-    STATUS_BEGIN,
     STATUS_PREPARED,
+    STATUS_READY,
     TRANSACTION_STATUS_ACTIVE,
     TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_UNKNOWN,
     connection,
+    cursor,
 )
 
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
-from .losses import READ_ONLY
+from .originals import Originals, is_read_only
 from .protocol import (
     BUSY,
     CHANGED,
@@ -29,97 +32,77 @@ from .protocol import (
 )
 from .transports import shut_down
 
+_SETTINGS = ("isolation_level", "readonly", "deferrable", "autocommit")
 
-class Baseline(NamedTuple):
-    """What callers may change on the client's side.
-
-    Attributes:
-        session: autocommit, isolation level, read-only and deferrable.
-        encoding: the client's encoding.
-        cursor_factory: what cursors are made of.
-        types: copies of the connection's own typecasters, for text and binary values.
-    """
-
-    session: tuple[Any, ...]
-    encoding: str
-    cursor_factory: Any
-    types: tuple[dict[Any, Any], dict[Any, Any]]
-
-
-session_of = attrgetter("autocommit", "isolation_level", "readonly", "deferrable")
+# What returns compare with the baseline, in one call.
+_watched = attrgetter(*_SETTINGS, "status")
+_settings = attrgetter(*_SETTINGS)
 
 
 class Psycopg2Driver(DBAPIDriver):
-    """libpq keeps the transaction's state, as the server reported it last."""
+    """libpq keeps the transaction's state, as the server reported it last.
 
-    def baseline(self, connection: connection, /) -> Baseline:
-        return Baseline(
-            session_of(connection),
-            connection.encoding,
-            connection.cursor_factory,
-            (dict(connection.string_types), dict(connection.binary_types)),
-        )
+    psycopg2 has a state of its own beside that. After a COMMIT that was executed as a
+    statement it still takes the transaction for open, and would begin no new one.
+    """
+
+    def __init__(self) -> None:
+        self._originals: Originals[Original] = Originals()
+
+    def baseline(self, connection: connection, /) -> Any:
+        if connection.closed:
+            return None
+        self._originals.note(connection, look_at(connection))
+        return (*_settings(connection), STATUS_READY)
 
     def state(self, connection: connection, baseline: Any, /) -> ConnectionState:
-        if connection.closed:
+        try:
+            status = connection.get_transaction_status()
+            watched = _watched(connection)
+        except InterfaceError:  # it is closed
             return CLOSED
-        transaction, status = connection.get_transaction_status(), connection.status
-        if transaction == TRANSACTION_STATUS_ACTIVE:
+        if status == TRANSACTION_STATUS_IDLE and watched == baseline:
+            return CLEAN
+        if connection.closed or status == TRANSACTION_STATUS_UNKNOWN:
+            return CLOSED
+        if status == TRANSACTION_STATUS_ACTIVE:
             return BUSY
-        if status == STATUS_PREPARED:
-            return TWO_PHASE
-        if session_of(connection) != baseline.session:
+        if watched[:-1] != baseline[:-1]:
             return CHANGED
-        # The driver may be in a transaction of its own, such as a two-phase one that could
-        # not be prepared, when there is none on the server.
-        idle = transaction == TRANSACTION_STATUS_IDLE and status != STATUS_BEGIN
-        return CLEAN if idle else OPEN
+        return TWO_PHASE if watched[-1] == STATUS_PREPARED else OPEN
 
     def reset(self, connection: connection, mode: ResetMode, /) -> None:
         if connection.status == STATUS_PREPARED:
-            # It stays on the server, for whoever coordinates it. The driver has no way out
-            # of it but to end it.
-            raise CannotReset
+            # What is prepared stays on the server, for tpc_recover(). The one way to make
+            # psycopg2 forget it resets the session as well, and what listeners have set.
+            if mode != "full":
+                raise CannotReset
+            connection.reset()
+        method = "commit" if mode == "commit" else "rollback"
         try:
-            connection.tpc_rollback()
-        except ProgrammingError:  # it is not in a two-phase transaction; nothing was sent
-            if connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-                _end(connection, "commit" if mode == "commit" else "rollback")
+            getattr(connection, method)()
+        except ProgrammingError:
+            # A two-phase transaction that is not prepared: psycopg2 doesn't show it.
+            getattr(connection, f"tpc_{method}")()
+        if connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            # With autocommit, its methods do nothing, even if there was a BEGIN.
+            execute(connection, method)
         if mode == "full":
-            _leave_transaction(connection)
+            original = self._originals.of(connection)
             connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute("DISCARD ALL")
+            execute(connection, "DISCARD ALL")
+            make_like(connection, original)
 
-    def restore(self, connection: connection, baseline: Baseline, /) -> None:
-        if session_of(connection) != baseline.session:
-            autocommit, isolation_level, readonly, deferrable = baseline.session
-            _leave_transaction(connection)
-            connection.autocommit = False
-            connection.isolation_level = isolation_level
-            connection.readonly = readonly
-            connection.deferrable = deferrable
-            connection.autocommit = autocommit
-        if connection.encoding != baseline.encoding:
-            connection.set_client_encoding(baseline.encoding)
-        connection.cursor_factory = baseline.cursor_factory
-        for types, before in zip(
-            (connection.string_types, connection.binary_types), baseline.types, strict=True
-        ):
-            types.clear()
-            types.update(before)
-        connection.poll()  # takes in what has arrived
-        del connection.notifies[:], connection.notices[:]
+    def restore(self, connection: connection, baseline: Any, /) -> None:
+        # With autocommit, these are settings of the session: then it costs a round trip.
+        for name, value in zip(_SETTINGS, baseline, strict=False):
+            if getattr(connection, name) != value:
+                setattr(connection, name, value)
 
     def interrupt(self, connection: connection, /) -> None:
         # Its cancel() waits for the server with the GIL held, and all threads with it.
         if connection.get_transaction_status() == TRANSACTION_STATUS_ACTIVE:
             raise CannotReset
-
-    def is_disconnect(self, error: BaseException, connection: connection, /) -> bool:
-        if connection.readonly and getattr(error, "pgcode", None) == READ_ONLY:
-            return False  # it is the caller who wanted that, and not the server
-        return super().is_disconnect(error, connection)
 
     def close(self, connection: connection, /) -> None:
         # close() would wait for a statement that another thread is still running.
@@ -132,16 +115,63 @@ class Psycopg2Driver(DBAPIDriver):
         self.close(connection)
         return True
 
+    def is_disconnect(self, error: BaseException, connection: connection, /) -> bool:
+        if isinstance(error, ReadOnlySqlTransaction) and not connection.closed:
+            # With autocommit, readonly makes it the session's default.
+            return not connection.readonly and self._originals.is_demoted(
+                connection, connection.get_parameter_status
+            )
+        return super().is_disconnect(error, connection)
 
-def _leave_transaction(connection: connection) -> None:
-    """End a transaction that is only in the driver's mind, as after a COMMIT by hand."""
-    if connection.status == STATUS_BEGIN:
-        connection.rollback()
+
+class Original(NamedTuple):
+    """A connection's Python side, as it was when the connection was new."""
+
+    encoding: str
+    parameters: list[str | None]
+    cursor_factory: Any
+    string_types: dict[int, Any]
+    binary_types: dict[int, Any]
+    read_only: bool
 
 
-def _end(connection: connection, method: str) -> None:
-    getattr(connection, method)()
-    if connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-        # With autocommit, its methods do nothing, even if there was a BEGIN.
-        with connection.cursor() as cursor:
-            cursor.execute(method)
+def look_at(connection: connection) -> Original:
+    """Take note of the connection's Python side."""
+    return Original(
+        connection.encoding,
+        parameters(connection),
+        connection.cursor_factory,
+        connection.string_types.copy(),
+        connection.binary_types.copy(),
+        is_read_only(connection.get_parameter_status),
+    )
+
+
+def make_like(connection: connection, original: Original) -> None:
+    """Put the Python side back, after DISCARD ALL."""
+    if (connection.encoding, parameters(connection)) != original[:2]:
+        # Have psycopg2 look at the session anew, and set it up as it did at first.
+        connection.reset()
+        connection.set_client_encoding(original.encoding)
+    connection.cursor_factory = original.cursor_factory
+    for types, before in (
+        (connection.string_types, original.string_types),
+        (connection.binary_types, original.binary_types),
+    ):
+        types.clear()
+        types.update(before)
+    connection.notices = []
+    connection.notifies = []
+
+
+def parameters(connection: connection) -> list[str | None]:
+    """Return the settings of the session on which psycopg2 depends."""
+    return [
+        connection.get_parameter_status(name) for name in ("client_encoding", "DateStyle")
+    ]
+
+
+def execute(connection: connection, statement: str) -> None:
+    """Execute a statement with a plain cursor, whatever the connection's are."""
+    with cursor(connection) as plain:
+        plain.execute(statement)

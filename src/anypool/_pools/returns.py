@@ -160,9 +160,9 @@ class Returns(Fitness[ConnT]):
         state = driver.state(connection, baseline)
         if state is BUSY or (hurried and state is not CLOSED):
             await self._runtime.call(driver.blocking, driver.interrupt, connection)
-            if driver.state(connection, baseline) is BUSY:
-                raise CannotReset
-        if state is CLOSED:
+            # What it was doing may have hidden more, such as a change.
+            state = driver.state(connection, baseline)
+        if state is BUSY or state is CLOSED:
             raise CannotReset
         return state
 
