@@ -63,7 +63,7 @@ class QueuePool(QuickPath[ConnT]):
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
         **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
     ) -> None: ...
 

@@ -45,7 +45,7 @@ class SingletonTaskPool(SharedSlots[ConnT]):
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
         **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
     ) -> None: ...
     def __init__(

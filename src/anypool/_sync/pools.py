@@ -59,7 +59,7 @@ class Pool(Generic[ConnT]):
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
         **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
@@ -189,7 +189,9 @@ class Pool(Generic[ConnT]):
         self, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any
     ) -> T: ...
     @overload
-    def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
+    def call(
+        self, function: Callable[..., Awaitable[T] | T], /, *args: Any, **kwargs: Any
+    ) -> T: ...
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function that uses a connection, where that connection may be used.
 
@@ -354,7 +356,7 @@ class QueuePool(Pool[ConnT]):
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
         **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
@@ -461,7 +463,7 @@ class SingletonThreadPool(Pool[ConnT]):
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
         **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
