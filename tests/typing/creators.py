@@ -347,3 +347,93 @@ def wrapped_later(creator: Callable[[], Awaitable[ConnT]]) -> anypool.QueuePool[
 
 assert_type(wrapped(open_blocking), sync.QueuePool[Tuples])
 assert_type(wrapped_later(open_async), anypool.QueuePool[AsyncTuples])
+
+
+class AnyConnection:
+    """A listener that doesn't care."""
+
+    def connect(self, connection: Any, record: Any) -> None: ...
+    def checkin(self, connection: object, record: object) -> None: ...
+
+
+class AsyncSettings:
+    """A listener that does."""
+
+    async def connect(
+        self, connection: AsyncTuples, record: anypool.ConnectionRecord[AsyncTuples]
+    ) -> None: ...
+
+
+class LooseSettings:
+    """One whose author doesn't use types."""
+
+    def connect(self, connection, record):  # type: ignore[no-untyped-def]  # on purpose
+        pass
+
+
+def listeners() -> None:
+    """Whatever connections listeners take: the creator says which there are."""
+    assert_type(
+        anypool.QueuePool(open_async, listeners=[AnyConnection(), AsyncSettings()]),
+        anypool.QueuePool[AsyncTuples],
+    )
+    assert_type(
+        anypool.NullPool(open_async, listeners=[LooseSettings()]),
+        anypool.NullPool[AsyncTuples],
+    )
+    assert_type(
+        sync.QueuePool(open_blocking, listeners=[AnyConnection()]), sync.QueuePool[Tuples]
+    )
+    assert_type(
+        sync.SingletonThreadPool(
+            lambda: psycopg.connect("dbname=app"), listeners=(LooseSettings(),)
+        ),
+        sync.SingletonThreadPool[Tuples],
+    )
+    assert_type(
+        anypool.QueuePool(open_aiosqlite, listeners=[AnyConnection()]),
+        anypool.QueuePool[aiosqlite.Connection],
+    )
+    anypool.QueuePool(open_async).add_listener(AnyConnection())
+    anypool.QueuePool(open_async).add_listener(LooseSettings())
+
+
+def is_switched(error: Exception, connection: AsyncTuples) -> bool:
+    return connection.closed and isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+
+def is_any_error(error: BaseException, connection: object) -> bool:
+    return isinstance(error, OSError)
+
+
+def disconnects() -> None:
+    """What says which errors mean a lost connection says nothing of its type."""
+    read_only = psycopg.errors.ReadOnlySqlTransaction
+    assert_type(
+        anypool.QueuePool(open_async, is_disconnect=read_only),
+        anypool.QueuePool[AsyncTuples],
+    )
+    assert_type(
+        anypool.QueuePool(open_async, is_disconnect=(read_only, OSError)),
+        anypool.QueuePool[AsyncTuples],
+    )
+    assert_type(
+        anypool.QueuePool(open_async, is_disconnect=is_switched),
+        anypool.QueuePool[AsyncTuples],
+    )
+    assert_type(
+        anypool.StaticPool(open_async, is_disconnect=is_any_error),
+        anypool.StaticPool[AsyncTuples],
+    )
+    assert_type(
+        sync.QueuePool(open_blocking, is_disconnect=is_any_error), sync.QueuePool[Tuples]
+    )
+    assert_type(
+        sync.QueuePool(
+            lambda: psycopg.connect("dbname=app"),
+            is_disconnect=lambda error, connection: connection.closed,
+        ),
+        sync.QueuePool[Tuples],
+    )
+    sync.NullPool(open_blocking, is_disconnect=None)
+    anypool.create_pool("sqlite://", is_disconnect=is_any_error)

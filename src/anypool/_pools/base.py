@@ -71,17 +71,19 @@ class Pool(Life[ConnT]):
     # its connections, mypy would then take the call for ambiguous, and the pool for a
     # QueuePool[Any]. Of a union, on the other hand, mypy can't tell which half is meant by
     # an awaitable; so only the first form suits that.
+    # And not "PoolOptions[ConnT, ...]": then a listener that takes any connection, by Any
+    # or object, would say what the pool's are. add_listener() checks what it takes.
     @overload
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT]],
-        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[PoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     @overload
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT] | ConnT],
-        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[PoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         if type(self) is Pool:
