@@ -68,7 +68,7 @@ def wrong_blocking() -> None:
     pool.add_listener(WrongSignature())  # type: ignore[arg-type]  # too few parameters
     pool.add_listener(WrongConnection())  # type: ignore[arg-type]  # another connection
     pool.add_listener(NoListener())  # type: ignore[arg-type]  # misspelt
-    sync.QueuePool(open_blocking, listeners=[NoListener()])  # type: ignore[list-item]  # misspelt
+    sync.QueuePool(open_blocking, listeners=[NoListener()])  # type: ignore[arg-type,list-item]  # misspelt
     sync.QueuePool(open_blocking, is_disconnect="40001")  # type: ignore[call-overload]  # no class
     sync.QueuePool(open_blocking, is_disconnect=int)  # type: ignore[arg-type]  # no error
     sync.QueuePool(open_blocking, is_disconnect=(OSError, int))  # type: ignore[arg-type]  # no error
