@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import anyio.from_thread
@@ -153,6 +155,7 @@ async def test_closed_leases_say_so(mode: Mode) -> None:
     uses: tuple[Callable[[], Any], ...] = (
         lambda: lease.connection,
         lambda: lease.info,
+        lambda: lease.record,
         lambda: lease.execute,
         lambda: lease.cursor(),
         lambda: lease.invalidate(),
@@ -203,6 +206,53 @@ async def test_detached_connections_leave_the_pool(mode: Mode) -> None:
     assert mode.world.events_of(1)[-1] == "close"
     with pytest.raises(anypool.InvalidRequestError):
         lease.info
+
+
+async def test_notes_are_those_of_the_record(mode: Mode) -> None:
+    pool = mode.pool()
+    lease = await mode.go(pool.connect())
+    record = lease.record
+    assert isinstance(record, anypool.ConnectionRecord)
+    assert record.connection is lease.connection
+    assert lease.info is record.info
+    await mode.go(lease.detach())
+    assert lease.record is not record
+    assert lease.record.connection is lease.connection
+    assert lease.info is lease.record.info
+    await mode.go(lease.close())
+
+
+async def test_notes_stand_before_the_connections_own_info(mode: Mode) -> None:
+    """Whoever takes the lease for a connection finds what that says of itself."""
+    pool = mode.pool(pool_size=1)
+    lease = await mode.go(pool.connect())
+    lease.info["dbname"] = "my own note"
+    with pytest.raises(AttributeError, match="nor the connection's info have 'dbname'"):
+        lease.info.dbname
+    lease.connection.info = SimpleNamespace(dbname="app", encoding="utf-8")
+    assert (lease.info.dbname, lease.info.encoding) == ("app", "utf-8")
+    assert lease.info == {"dbname": "my own note"}
+    assert issubclass(type(lease.info), dict)
+    assert copy.copy(lease.info.copy()) == lease.info
+    assert not hasattr(lease.info, "__array__")
+    with pytest.raises(AttributeError, match="'vendor'"):
+        lease.info.vendor
+    with pytest.raises(AttributeError):
+        lease.info.dbname = "other"
+
+    notes = lease.info
+    await mode.go(lease.invalidate())
+    with pytest.raises(AttributeError, match="'dbname'"):
+        notes.dbname
+    lease = await mode.go(pool.connect())
+    assert lease.info is notes
+    lease.connection.info = SimpleNamespace(dbname="new")
+    assert notes.dbname == "new"
+    lease.info["note"] = 1
+    await mode.go(lease.detach())
+    assert lease.info == {"note": 1}
+    assert lease.info.dbname == "new"
+    await mode.go(lease.close())
 
 
 async def test_lease_forwards_attributes(mode: Mode) -> None:

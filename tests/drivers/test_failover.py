@@ -82,7 +82,7 @@ async def test_error_that_only_the_application_knows(mode: Live, how: str) -> No
     for lease in leases:
         await mode.go(lease.close())
     await fail(pool)
-    await mode.until(lambda: pool.checkedin() == 1)
+    await mode.until(lambda: sum(pool.stats().closed.values()) == 3)
     connects = mode.proxy.connects
     assert not any([await _fails(mode, pool) for _ in range(4)])
     assert mode.proxy.connects == connects + 1

@@ -31,6 +31,10 @@ class WrongConnection:
     ) -> None: ...
 
 
+async def is_later(error: Exception, connection: sqlite3.Connection) -> bool:
+    return False
+
+
 class NoListener:
     def conect(self, connection: object, record: object) -> None: ...
 
@@ -64,4 +68,9 @@ def wrong_blocking() -> None:
     pool.add_listener(WrongSignature())  # type: ignore[arg-type]  # too few parameters
     pool.add_listener(WrongConnection())  # type: ignore[arg-type]  # another connection
     pool.add_listener(NoListener())  # type: ignore[arg-type]  # misspelt
-    sync.QueuePool(open_blocking, listeners=[NoListener()])  # type: ignore[arg-type]  # misspelt
+    sync.QueuePool(open_blocking, listeners=[NoListener()])  # type: ignore[arg-type,list-item]  # misspelt
+    sync.QueuePool(open_blocking, is_disconnect="40001")  # type: ignore[call-overload]  # no class
+    sync.QueuePool(open_blocking, is_disconnect=int)  # type: ignore[arg-type]  # no error
+    sync.QueuePool(open_blocking, is_disconnect=(OSError, int))  # type: ignore[arg-type]  # no error
+    sync.QueuePool(open_blocking, is_disconnect=[OSError])  # type: ignore[call-overload]  # no tuple
+    sync.QueuePool(open_blocking, is_disconnect=is_later)  # type: ignore[arg-type]  # a coroutine

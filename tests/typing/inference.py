@@ -86,6 +86,8 @@ async def async_pools() -> None:
     assert_type(lease, anypool.PooledConnection[aiosqlite.Connection])
     assert_type(lease.connection, aiosqlite.Connection)
     assert_type(lease.info, dict[Any, Any])
+    assert_type(lease.record, anypool.ConnectionRecord[aiosqlite.Connection])
+    assert_type(lease.record.info, dict[Any, Any])
     assert_type(lease.is_valid, bool)
     assert_type(await lease.cursor(), anypool.PooledCursor)
     await lease.detach()
@@ -124,6 +126,8 @@ def blocking_pools() -> None:
     lease = pool.connect()
     assert_type(lease, sync.PooledConnection[sqlite3.Connection])
     assert_type(lease.connection, sqlite3.Connection)
+    assert_type(lease.record, anypool.ConnectionRecord[sqlite3.Connection])
+    assert_type(lease.info, dict[Any, Any])
     assert_type(lease.cursor(), sync.PooledCursor)
     lease.execute("select 1")  # the connection's, typed Any
     lease.close()

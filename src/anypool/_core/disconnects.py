@@ -38,10 +38,10 @@ class Disconnects(Generic[ConnT]):
             record: the slot.
         """
         connection = record.connection
-        if _is_of_pool(error):
+        if connection is None or _is_of_pool(error):
             return False
-        return connection is not None and (
-            self._says(error, connection) or record._driver.is_disconnect(error, connection)
+        return self._says(error, connection) or record._driver.is_disconnect(
+            error, connection
         )
 
     def _says(self, error: BaseException, connection: ConnT) -> bool:

@@ -59,18 +59,31 @@ class Lease(Generic[ConnT]):
         return self._connection
 
     @property
-    def info(self) -> dict[Any, Any]:
-        """A dictionary for your own notes. It lives as long as the driver's connection.
+    def record(self) -> ConnectionRecord[ConnT]:
+        """The slot of the connection; after ``detach()`` one outside of the pool.
 
         Raises:
             InvalidRequestError: the lease was closed or invalidated.
         """
-        if self._record is not None:
-            return self._record.info
-        detached = self._pool._detached.get(self._ref)
-        if detached is None:
-            raise InvalidRequestError(_CLOSED)
-        return detached.info
+        record = self._record
+        if record is None:
+            record = self._pool._detached.get(self._ref)
+            if record is None:
+                raise InvalidRequestError(_CLOSED)
+        return record
+
+    @property
+    def info(self) -> dict[Any, Any]:
+        """A dictionary for your own notes. It lives as long as the driver's connection.
+
+        The same as ``record.info``. Where the driver's connection has an ``info`` of its
+        own, that is ``connection.info``; code that takes the lease for the connection finds
+        its attributes here.
+
+        Raises:
+            InvalidRequestError: the lease was closed or invalidated.
+        """
+        return self.record.info
 
     @property
     def is_valid(self) -> bool:

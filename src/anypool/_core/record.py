@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
 
+from .notes import Notes
 from .process import process
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class ConnectionRecord(Generic[ConnT]):
         connection: The driver's connection, or None while the slot has none (before the
             first connect, after an invalidation).
         info: A dictionary for the application's own notes. It lives as long as the
-            driver's connection and is cleared when the slot connects anew.
+            driver's connection and is cleared when the slot connects anew. Attributes that
+            a dictionary lacks are those of the connection's own ``info``, if it has one.
     """
 
     __slots__ = (
@@ -85,7 +87,7 @@ class ConnectionRecord(Generic[ConnT]):
         self, epoch: int, on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
     ) -> None:
         self.connection = None
-        self.info = {}
+        self.info = Notes(self)
         # The generation of the pool that this slot belongs to: dispose() begins a new one,
         # and with on_disconnect="pool", so does an error that means a lost connection.
         self._epoch = epoch

@@ -66,17 +66,24 @@ class Pool(Life[ConnT]):
 
     _timeout: float | None
 
+    # Not "Callable[[], ConnT]" in the second, here and wherever there are two such forms:
+    # a creator of awaitables would suit that as well, and if there is an Any in the type of
+    # its connections, mypy would then take the call for ambiguous, and the pool for a
+    # QueuePool[Any]. Of a union, on the other hand, mypy can't tell which half is meant by
+    # an awaitable; so only the first form suits that.
+    # And not "PoolOptions[ConnT, ...]": then a listener that takes any connection, by Any
+    # or object, would say what the pool's are. add_listener() checks what it takes.
     @overload
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT]],
-        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[PoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
-        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
+        **options: Unpack[PoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         if type(self) is Pool:
@@ -182,9 +189,15 @@ class Pool(Life[ConnT]):
             check_timeout(timeout)
         return new_checkout(self, False, timeout, frame.f_code, frame.f_lasti)
 
+    @overload
+    async def call(
+        self, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any
+    ) -> T: ...
+    @overload
     async def call(
         self, function: Callable[..., Awaitable[T] | T], /, *args: Any, **kwargs: Any
-    ) -> T:
+    ) -> T: ...
+    async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function that uses a connection, where that connection may be used.
 
         In a worker thread if the pool's driver blocks, else right here.
@@ -194,7 +207,7 @@ class Pool(Life[ConnT]):
         self._runtime.caller()
         blocking = self._driver is not None and self._driver.blocking
         in_thread = blocking and not iscoroutinefunction(function)
-        results: list[T] = []
+        results: list[Any] = []
 
         async def work() -> None:
             results.append(await self._runtime.call(in_thread, function, *args))

@@ -76,7 +76,9 @@ def manage(
 ) -> Manager[P, ConnT]: ...
 @overload
 def manage(
-    module: Connector[P, ConnT], poolclass: type[Pool[Any]] = QueuePool, **params: Any
+    module: Connector[P, Awaitable[ConnT] | ConnT],
+    poolclass: type[Pool[Any]] = QueuePool,
+    **params: Any,
 ) -> Manager[P, ConnT]: ...
 def manage(
     module: Any, poolclass: type[Pool[Any]] = QueuePool, **params: Any

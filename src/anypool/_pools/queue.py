@@ -57,14 +57,14 @@ class QueuePool(QuickPath[ConnT]):
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT]],
-        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
 
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
-        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
+        **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
 
     def __init__(

@@ -260,7 +260,8 @@ class Returns(Fitness[ConnT]):
         self._note_use(record)
         # A record of its own, outside of the pool's count.
         detached: ConnectionRecord[ConnT] = ConnectionRecord(record._epoch, None)
-        detached._driver, detached.info = record._driver, record.info.copy()
+        detached._driver = record._driver
+        detached.info.update(record.info)
         detached._serial, detached._code = record._serial, record._code
         detached._lasti, lease._record = record._lasti, None
         self._detached[key] = detached

@@ -40,13 +40,13 @@ class SingletonTaskPool(SharedSlots[ConnT]):
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT]],
-        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[SizedOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
-        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
+        **options: Unpack[SizedOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     def __init__(
         self, creator: Callable[[], Any], *, pool_size: int = 5, **options: Any

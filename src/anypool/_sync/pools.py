@@ -54,13 +54,13 @@ class Pool(Generic[ConnT]):
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT]],
-        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[PoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
-        **options: Unpack[PoolOptions[ConnT, PooledConnection[ConnT]]],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
+        **options: Unpack[PoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         self._lease_type = PooledConnection
@@ -189,7 +189,9 @@ class Pool(Generic[ConnT]):
         self, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any
     ) -> T: ...
     @overload
-    def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
+    def call(
+        self, function: Callable[..., Awaitable[T] | T], /, *args: Any, **kwargs: Any
+    ) -> T: ...
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function that uses a connection, where that connection may be used.
 
@@ -349,13 +351,13 @@ class QueuePool(Pool[ConnT]):
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT]],
-        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
-        **options: Unpack[QueuePoolOptions[ConnT, PooledConnection[ConnT]]],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
+        **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         super().__init__(creator, **options)
@@ -456,13 +458,13 @@ class SingletonThreadPool(Pool[ConnT]):
     def __init__(
         self,
         creator: Callable[[], Awaitable[ConnT]],
-        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+        **options: Unpack[SizedOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        creator: Callable[[], ConnT],
-        **options: Unpack[SizedOptions[ConnT, PooledConnection[ConnT]]],
+        creator: Callable[[], Awaitable[ConnT] | ConnT],
+        **options: Unpack[SizedOptions[Any, PooledConnection[Any]]],
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         super().__init__(creator, **options)
