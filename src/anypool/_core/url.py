@@ -38,7 +38,9 @@ class DatabaseURL:
         self.scheme = scheme.lower()
         self.user = unquote(user) or None
         self.password = unquote(password) if colon else None
-        self.host, self.port = _host_and_port(address)
+        # Several, separated by commas, as libpq writes them.
+        self.addresses = [_host_and_port(each) for each in address.split(",")]
+        self.host, self.port = self.addresses[0]
         self.database = unquote(database) if slash else ""
         self.arguments = _arguments(query)
 
@@ -77,21 +79,43 @@ def _arguments(query: str) -> dict[str, Any]:
             raise ValueError(f"url: an argument's name is no word; {_SPECIAL[5:]}")
         if name in arguments:
             raise ValueError("url: an argument after the question mark is given twice")
-        arguments[name] = value if name in _TEXTS else _value(value)
+        arguments[name] = value
     return arguments
 
 
-_TEXTS = {"host", "user", "password", "passwd", "database", "db", "dbname", "name"}
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
-def _value(text: str) -> Any:
-    """Read a value as a Python programmer would write it; anything else is text."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for number in (int, float):
+def value_of(name: str, text: str, kind: type | None) -> Any:
+    """Read an argument's value as what it is for.
+
+    Args:
+        name: of the argument, for the error.
+        text: what stands in the URL.
+        kind: bool, int, float, str, or None for an option of a pool, which may be each.
+
+    Raises:
+        ValueError: it can't be read as that; the message doesn't show it.
+    """
+    word = text.lower()
+    if kind is str:
+        return text
+    if word == "none" and kind is not bool:
+        return None
+    if kind is bool or (kind is None and word in ("true", "false")):
+        if word in _TRUTH:
+            return _TRUTH[word]
+        raise ValueError(f"url: {name}: expected true or false")
+    for number in (int, float) if kind in (None, float) else (int,):
         try:
             return number(text)
         except ValueError:
             continue
-    return text
+    if kind is None:
+        return text
+    raise ValueError(f"url: {name}: expected a number")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from .._core.url import DatabaseURL
+from .._core.url import DatabaseURL, value_of
 
-Creator = Callable[[], Any]
+Creator: TypeAlias = "partial[Any]"
 """Returns a new connection, or an awaitable of one."""
 
 
@@ -21,13 +21,13 @@ class Connector(NamedTuple):
     Attributes:
         package: the package to import.
         extra: the extra of anypool that installs it; None if Python brings it along.
-        creator: makes the creator, from the package and the URL.
+        creator: makes the creator, from the package, the URL, and what no URL can carry.
         embedded: whether the database lives in this process, in a file or in memory.
     """
 
     package: str
     extra: str | None
-    creator: Callable[[Any, DatabaseURL], Creator]
+    creator: Callable[[Any, DatabaseURL, dict[str, Any]], Creator]
     embedded: bool = False
 
 
@@ -51,11 +51,17 @@ def connector_for(url: DatabaseURL, *, blocking: bool) -> Connector:
     return _CONNECTORS[scheme]
 
 
-def creator_for(connector: Connector, url: DatabaseURL) -> Creator:
+def creator_for(
+    connector: Connector, url: DatabaseURL, connect_args: dict[str, Any] | None = None
+) -> Creator:
     """Import the driver and return a function that connects to the URL's database.
+
+    It is a ``functools.partial`` whose keywords are the arguments, so that before_connect
+    listeners can change them.
 
     Raises:
         ModuleNotFoundError: the driver is not installed; the message says what to install.
+        TypeError, ValueError: an argument is not one of the driver's.
     """
     if find_spec(connector.package) is None:
         raise ModuleNotFoundError(
@@ -63,64 +69,169 @@ def creator_for(connector: Connector, url: DatabaseURL) -> Creator:
             f"installed: pip install 'anypool[{connector.extra}]'",
             name=connector.package,
         )
-    return connector.creator(import_module(connector.package), url)
+    return connector.creator(import_module(connector.package), url, connect_args or {})
 
 
-def _sqlite(module: Any, url: DatabaseURL) -> Creator:
+def is_private_memory(url: DatabaseURL) -> bool:
+    """Tell whether each connection to an embedded database would have one of its own."""
+    name, arguments = url.database, url.arguments
+    if not name.startswith("file:"):
+        in_memory = name in ("", ":memory:") or arguments.get("mode") == "memory"
+    else:
+        in_memory = (
+            name.startswith("file::memory:")
+            or arguments.get("mode") == "memory"
+            or "mode=memory" in name
+        )
+    return in_memory and arguments.get("cache") != "shared" and "cache=shared" not in name
+
+
+def _sqlite(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    given = dict(url.arguments)
+    own = {name: given.pop(name) for name in list(given) if name in _SQLITE_URI}
     # A pool hands connections from thread to thread, one at a time.
-    arguments = {"check_same_thread": False} | url.arguments
-    return partial(module.connect, url.database or ":memory:", **arguments)
+    arguments: dict[str, Any] = {"check_same_thread": False}
+    arguments |= _typed(given, _SQLITE_KINDS, "sqlite3.connect()", closed=True)
+    if str(arguments.get("isolation_level")).lower() == "none":
+        arguments["isolation_level"] = None  # to sqlite3, that is autocommit
+    database = url.database or ":memory:"
+    if own or database.startswith("file:"):
+        database = _sqlite_uri(database, own)
+        arguments["uri"] = True
+    return partial(module.connect, database, **arguments | connect_args)
 
 
-def _duckdb(module: Any, url: DatabaseURL) -> Creator:
-    return partial(module.connect, url.database or ":memory:", **url.arguments)
+def _sqlite_uri(database: str, parameters: dict[str, str]) -> str:
+    from urllib.parse import quote, urlencode
+
+    if not database.startswith("file:"):
+        database = "file:" + quote(database)
+    if not parameters:
+        return database
+    return f"{database}{'&' if '?' in database else '?'}{urlencode(parameters)}"
 
 
-def _psycopg(module: Any, url: DatabaseURL) -> Creator:
-    arguments = _addressed(url, user="user", database="dbname")
-    return partial(module.connect, **arguments)
+def _duckdb(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    arguments = _typed(url.arguments, {"read_only": bool}, "duckdb.connect()")
+    return partial(module.connect, url.database or ":memory:", **arguments | connect_args)
 
 
-def _async_psycopg(module: Any, url: DatabaseURL) -> Creator:
-    arguments = _addressed(url, user="user", database="dbname")
+def _psycopg(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    kinds = {"autocommit": bool, "prepare_threshold": int}
+    arguments = _typed(_addressed(url, user="user", database="dbname"), kinds, "psycopg")
+    return partial(module.connect, **arguments | connect_args)
+
+
+def _async_psycopg(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    arguments = _psycopg(module, url, connect_args).keywords
     return _awaiting(module.AsyncConnection.connect, arguments)
 
 
-def _psycopg2(module: Any, url: DatabaseURL) -> Creator:
-    arguments = _addressed(url, user="user", database="dbname")
-    # Its connect function doesn't know this one, as all others do.
-    autocommit = arguments.pop("autocommit", False)
+def _psycopg2(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    addressed = _addressed(url, user="user", database="dbname")
+    arguments = _typed(addressed, {"autocommit": bool}, "psycopg2")
 
-    def connect() -> Any:
+    # Its connect function doesn't know this one, as all others do.
+    def connect(*, autocommit: bool = False, **arguments: Any) -> Any:
         connection = module.connect(**arguments)
         connection.autocommit = autocommit
         return connection
 
-    return connect
+    return partial(connect, **arguments | connect_args)
 
 
-def _asyncpg(module: Any, url: DatabaseURL) -> Creator:
+def _asyncpg(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
     arguments = _addressed(url, user="user", database="database")
     # As in a DSN: what the driver doesn't know are settings of the server's.
     known = signature(module.connect).parameters
-    if "sslmode" in arguments:
-        arguments["ssl"] = arguments.pop("sslmode")
+    for name, kind in (("host", str), ("port", int)):
+        if "," in str(arguments.get(name, "")):
+            arguments[name] = [kind(each) for each in arguments[name].split(",")]
+    if any(name in arguments for name in _LIBPQ_TLS):
+        arguments["ssl"] = _libpq_tls(
+            {name: arguments.pop(name, None) for name in _LIBPQ_TLS}
+        )
     settings = {
         name: str(arguments.pop(name)) for name in list(arguments) if name not in known
     }
+    arguments = _typed(arguments, _kinds(known) | _ASYNCPG_KINDS, "asyncpg.connect()")
     if settings:
         arguments["server_settings"] = settings
-    return _awaiting(module.connect, arguments)
+    return _awaiting(module.connect, arguments | connect_args)
 
 
-def _mysql(module: Any, url: DatabaseURL) -> Creator:
-    arguments = _addressed(url, user="user", database="database")
-    return partial(module.connect, **arguments)
+def _libpq_tls(given: dict[str, Any]) -> Any:
+    """Make what asyncpg takes for TLS of what libpq does."""
+    mode = given["sslmode"] or "prefer"
+    root, certificate, key = given["sslrootcert"], given["sslcert"], given["sslkey"]
+    if mode not in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"):
+        raise ValueError(
+            "url: sslmode: expected disable, allow, prefer, require, verify-ca or "
+            "verify-full"
+        )
+    if mode == "disable" or not (root or certificate):
+        return mode
+    context = _tls_context(root, certificate, key, given["sslpassword"])
+    context.check_hostname = mode == "verify-full"
+    if not root and mode not in ("verify-ca", "verify-full"):
+        context.verify_mode = ssl_module().CERT_NONE
+    return context
 
 
-def _async_mysql(module: Any, url: DatabaseURL) -> Creator:
-    arguments = _addressed(url, user="user", database="db")
-    return _awaiting(module.connect, arguments)
+def _tls_context(root: Any, certificate: Any, key: Any, password: Any = None) -> Any:
+    context = ssl_module().create_default_context(cafile=root)
+    if certificate:
+        context.load_cert_chain(certificate, key, password)
+    return context
+
+
+def ssl_module() -> Any:
+    # By need: importing it takes some ms.
+    return import_module("ssl")
+
+
+def _mysql(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    arguments = _one_host(_addressed(url, user="user", database="database"))
+    known = signature(module.connect).parameters
+    kinds = _kinds(known) | _MYSQL_KINDS
+    typed = _typed(arguments, kinds, "pymysql.connect()", closed=True)
+    return partial(module.connect, **typed | connect_args)
+
+
+def _async_mysql(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    arguments = _one_host(_addressed(url, user="user", database="db"))
+    known = signature(module.connect).parameters
+    tls = {name: arguments.pop(name) for name in list(arguments) if name in _MYSQL_TLS}
+    kinds = _kinds(known) | _MYSQL_KINDS
+    where = f"{module.__name__}.connect()"
+    typed = _typed(arguments, kinds, where, closed=True, known=[*known, *_MYSQL_TLS])
+    context = _mysql_tls(_typed(tls, _MYSQL_TLS, where))
+    if context is not None:
+        typed["ssl"] = context
+    return _awaiting(module.connect, typed | connect_args)
+
+
+def _mysql_tls(given: dict[str, Any]) -> Any:
+    """Make the SSLContext of what PyMySQL takes as arguments, None for no TLS."""
+    if not given or given.get("ssl_disabled"):
+        return None
+    root, certificate = given.get("ssl_ca"), given.get("ssl_cert")
+    password = given.get("ssl_key_password")
+    context = _tls_context(root, certificate, given.get("ssl_key"), password)
+    context.check_hostname = bool(given.get("ssl_verify_identity"))
+    if not (root or given.get("ssl_verify_cert")) or given.get("ssl_verify_cert") is False:
+        context.check_hostname = False
+        context.verify_mode = ssl_module().CERT_NONE
+    return context
+
+
+def _one_host(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "," in str(arguments.get("host", "")):
+        raise ValueError(
+            "url: host: MySQL's drivers take one; put a proxy before the servers, or give "
+            "QueuePool a creator that tries one after the other"
+        )
+    return arguments
 
 
 def _awaiting(function: Callable[..., Any], arguments: dict[str, Any]) -> Creator:
@@ -134,9 +245,16 @@ def _awaiting(function: Callable[..., Any], arguments: dict[str, Any]) -> Creato
 
 def _addressed(url: DatabaseURL, *, user: str, database: str) -> dict[str, Any]:
     """Name the URL's parts as a driver does, without those that are not given."""
+    hosts = [host or "" for host, _ in url.addresses]
+    ports = [port for _, port in url.addresses]
+    many = len(hosts) > 1
+    host: Any = ",".join(hosts) if many else url.host
+    port: Any = url.port
+    if many:
+        port = ",".join(str(each or 5432) for each in ports) if any(ports) else None
     parts = {
-        "host": url.host,
-        "port": url.port,
+        "host": host,
+        "port": port,
         user: url.user,
         "password": url.password,
         database: url.database or None,
@@ -144,6 +262,81 @@ def _addressed(url: DatabaseURL, *, user: str, database: str) -> dict[str, Any]:
     given = {name: value for name, value in parts.items() if value is not None}
     return given | url.arguments
 
+
+def _kinds(parameters: Any) -> dict[str, type]:
+    """Tell by its default what a parameter is for; what has none is text."""
+    return {
+        name: type(parameter.default)
+        if isinstance(parameter.default, (bool, int, float))
+        else str
+        for name, parameter in parameters.items()
+    }
+
+
+def _typed(
+    given: dict[str, Any],
+    kinds: Mapping[str, type],
+    where: str,
+    *,
+    closed: bool = False,
+    known: Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """Read each argument as its parameter is typed.
+
+    Args:
+        given: texts, and what is read already.
+        kinds: of parameters; of others it is text.
+        where: the driver's function, for the error.
+        closed: whether there are no other parameters.
+        known: what to list as possible; default: what kinds are known of.
+    """
+    for name in given if closed else ():
+        if name not in kinds:
+            possible = ", ".join(sorted(known or kinds))
+            raise TypeError(
+                f"url: {where} has no argument {name!r}; possible are {possible}, and the "
+                "pool's options"
+            )
+    return {
+        name: value_of(name, value, kinds.get(name, str)) if type(value) is str else value
+        for name, value in given.items()
+    }
+
+
+_SQLITE_URI = {"mode", "cache", "immutable", "vfs", "nolock", "psow", "modeof"}
+
+_SQLITE_KINDS: dict[str, type] = {
+    "timeout": float,
+    "detect_types": int,
+    "isolation_level": str,
+    "check_same_thread": bool,
+    "cached_statements": int,
+    "uri": bool,
+    "autocommit": bool,
+    "iter_chunk_size": int,
+}
+
+_ASYNCPG_KINDS: dict[str, type] = {"port": int, "timeout": float, "command_timeout": float}
+
+_LIBPQ_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
+
+_MYSQL_TLS: dict[str, type] = {
+    "ssl_ca": str,
+    "ssl_cert": str,
+    "ssl_disabled": bool,
+    "ssl_key": str,
+    "ssl_key_password": str,
+    "ssl_verify_cert": bool,
+    "ssl_verify_identity": bool,
+}
+
+_MYSQL_KINDS = _MYSQL_TLS | {
+    "port": int,
+    "connect_timeout": float,
+    "read_timeout": float,
+    "write_timeout": float,
+    "use_unicode": bool,
+}
 
 _PSYCOPG = Connector("psycopg", "psycopg", _psycopg)
 _ASYNC_PSYCOPG = Connector("psycopg", "psycopg", _async_psycopg)

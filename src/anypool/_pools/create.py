@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
 from .._core.lease import PooledConnection
 from .._core.options import QueuePoolOptions
-from .._core.url import DatabaseURL
+from .._core.url import DatabaseURL, value_of
 from .queue import QueuePool
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def create_pool(
-    url: str, **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]]
+    url: str,
+    *,
+    connect_args: Mapping[str, Any] | None = None,
+    **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]],
 ) -> QueuePool[Any]:
     """Make a pool of connections to the database at a URL.
 
@@ -29,6 +33,8 @@ def create_pool(
     Args:
         url: where the database is. Arguments after a question mark are the pool's options
             (``?pool_size=20&timeout=5``); others go to the driver's connect function.
+        connect_args: further arguments of the driver's connect function, for what no URL
+            can carry. They go before the URL's. Default none.
         options: see QueuePoolOptions. They go before the URL's.
 
     Returns:
@@ -40,26 +46,32 @@ def create_pool(
             shows no secrets.
         ModuleNotFoundError: the driver is not installed; the message says what to install.
     """
-    creator, merged = interpret(url, dict(options), blocking=False)
+    creator, merged = interpret(url, connect_args, dict(options), blocking=False)
     return QueuePool(creator, **merged)
 
 
 def interpret(
-    text: str, options: dict[str, Any], *, blocking: bool
+    text: str,
+    connect_args: Mapping[str, Any] | None,
+    options: dict[str, Any],
+    *,
+    blocking: bool,
 ) -> tuple[Creator, dict[str, Any]]:
     """Make of a URL what a pool needs: a creator, and the options with the URL's added."""
     url = DatabaseURL(text)
     # By need: most programs bring a creator of their own.
-    from .._drivers.connectors import connector_for, creator_for
+    from .._drivers.connectors import connector_for, creator_for, is_private_memory
 
     connector = connector_for(url, blocking=blocking)
     mine = {
-        name: url.arguments.pop(name) for name in list(url.arguments) if name in _OPTIONS
+        name: value_of(name, url.arguments.pop(name), str if name == "name" else None)
+        for name in list(url.arguments)
+        if name in _OPTIONS
     }
     options = mine | options
-    if connector.embedded and url.database in ("", ":memory:"):
+    if connector.embedded and is_private_memory(url):
         _keep_to_one(options)
-    return creator_for(connector, url), options
+    return creator_for(connector, url, dict(connect_args or {})), options
 
 
 def _keep_to_one(options: dict[str, Any]) -> None:
@@ -68,7 +80,9 @@ def _keep_to_one(options: dict[str, Any]) -> None:
         if options.setdefault(name, value) != value:
             raise ValueError(
                 f"{name}: a database in memory belongs to one connection, so that {value} "
-                "is all there can be; use a file for more"
+                "is all there can be; for more use a file, a shared cache "
+                "(file:NAME?mode=memory&cache=shared), StaticPool, or a pool with one for "
+                "each caller (SingletonTaskPool, sync.SingletonThreadPool)"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from typing_extensions import Unpack
@@ -13,7 +14,10 @@ from .pools import QueuePool
 
 
 def create_pool(
-    url: str, **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]]
+    url: str,
+    *,
+    connect_args: Mapping[str, Any] | None = None,
+    **options: Unpack[QueuePoolOptions[Any, PooledConnection[Any]]],
 ) -> QueuePool[Any]:
     """Make a blocking pool of connections to the database at a URL.
 
@@ -24,6 +28,8 @@ def create_pool(
     Args:
         url: where the database is. Arguments after a question mark are the pool's options
             (``?pool_size=20&timeout=5``); others go to the driver's connect function.
+        connect_args: further arguments of the driver's connect function, for what no URL
+            can carry. They go before the URL's. Default none.
         options: see QueuePoolOptions. They go before the URL's.
 
     Returns:
@@ -35,5 +41,5 @@ def create_pool(
             shows no secrets.
         ModuleNotFoundError: the driver is not installed; the message says what to install.
     """
-    creator, merged = interpret(url, dict(options), blocking=True)
+    creator, merged = interpret(url, connect_args, dict(options), blocking=True)
     return QueuePool(creator, **merged)
