@@ -1,6 +1,6 @@
 """The part of aiomysql that anypool and its tests use."""
 
-from asyncio import AbstractEventLoop, StreamWriter
+from asyncio import AbstractEventLoop
 from typing import Any
 
 class Cursor: ...
@@ -8,7 +8,8 @@ class SSCursor(Cursor): ...
 
 class Connection:
     _result: Any
-    _writer: StreamWriter
+    _reader: Any
+    _writer: Any
     autocommit_mode: bool | None
     server_status: int
     sql_mode: str | None

@@ -2,55 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import aiomysql
 
-from .._core.options import ResetMode
 from . import mysql
-from .coroutine import CoroutineDriver
 from .losses import means_lost
-from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
+from .mysql_async import AsyncMySQLDriver
+from .protocol import CLOSED, ConnectionState
 from .transports import hang_up
 
 
-class AiomysqlDriver(CoroutineDriver):
-    """Goes by the server's status flags, where these are known for certain."""
+class AiomysqlDriver(AsyncMySQLDriver):
+    """Says where aiomysql keeps what."""
 
-    def baseline(self, connection: aiomysql.Connection, /) -> Any:
-        mysql.watch(connection, mysql.AsyncCommands)
+    settings = (
+        "_charset",
+        "_encoding",
+        "use_unicode",
+        "sql_mode",
+        "init_command",
+        "_db",
+        "autocommit_mode",
+        "cursorclass",
+        "encoders",
+        "decoders",
+        "_local_infile",
+        "_echo",
+    )
 
-    def state(self, connection: aiomysql.Connection, baseline: Any, /) -> ConnectionState:
-        if connection.closed:
+    def state(
+        self, connection: aiomysql.Connection, baseline: mysql.Baseline, /
+    ) -> ConnectionState:
+        if connection._writer is None:
             return CLOSED
-        return OPEN if mysql.needs_reset(connection) else CLEAN
+        return mysql.state_of(connection, baseline)
 
-    async def reset(self, connection: aiomysql.Connection, mode: ResetMode, /) -> None:
-        mysql.check_unread(connection)
-        if mode != "full":
-            await getattr(connection, mode)()
-            return
-        await connection._execute_command(mysql.COM_RESET_CONNECTION, b"")
-        await connection._read_ok_packet()
-        for statement in mysql.session_settings(connection, connection.sql_mode):
-            await connection.query(statement)
-        mysql.check_database(connection)
-        if connection.autocommit_mode is not None:
-            await connection.autocommit(connection.autocommit_mode)
-
-    async def interrupt(self, connection: aiomysql.Connection, /) -> None:
-        # Where a statement's caller was cancelled, aiomysql has closed the connection
-        # there and then, since the answer is still to come. Then the reset raises.
-        return
-
-    async def ping(self, connection: aiomysql.Connection, /) -> None:
-        await connection.ping(reconnect=False)
-
-    async def close(self, connection: aiomysql.Connection, /) -> None:
-        try:
-            await connection.ensure_closed()  # with a goodbye to the server
-        finally:
-            connection.close()
+    def is_reading(self, connection: aiomysql.Connection, /) -> bool:
+        reader = connection._reader
+        return reader is not None and reader._waiter is not None
 
     def terminate(self, connection: aiomysql.Connection, /) -> bool:
         if not connection.closed:
@@ -63,5 +51,7 @@ class AiomysqlDriver(CoroutineDriver):
     def is_disconnect(
         self, error: BaseException, connection: aiomysql.Connection, /
     ) -> bool:
+        if mysql.is_own_fault(error, connection):
+            return False
         # The errors are PyMySQL's.
         return means_lost(error, connection, "pymysql", closed=connection.closed)

@@ -4,54 +4,58 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core.options import ResetMode
 from . import mysql
-from .coroutine import CoroutineDriver
 from .losses import means_lost
-from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
+from .mysql_async import AsyncMySQLDriver
+from .protocol import BUSY, CLOSED, OPEN, ConnectionState
 from .transports import hang_up
 
 
-class AsyncmyDriver(CoroutineDriver):
-    """Goes by the server's status flags, where these are known for certain."""
+class AsyncmyDriver(AsyncMySQLDriver):
+    """Says where asyncmy keeps what."""
 
-    def baseline(self, connection: Any, /) -> Any:
-        mysql.watch(connection, mysql.AsyncCommands)
+    settings = (
+        "_charset",
+        "_encoding",
+        "_use_unicode",
+        "_sql_mode",
+        "_init_command",
+        "_db",
+        "autocommit_mode",
+        "_cursor_cls",
+        "_encoders",
+        "_decoders",
+        "_max_allowed_packet",
+        "_read_timeout",
+        "_local_infile",
+        "_echo",
+        "_query_callback",
+        "_binary_prefix",
+        "_stmt_cache_size",
+    )
 
-    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
-        if not connection.connected:
+    def state(self, connection: Any, baseline: mysql.Baseline, /) -> ConnectionState:
+        if not connection._connected:
             return CLOSED
-        return OPEN if mysql.needs_reset(connection) else CLEAN
+        state = mysql.state_of(connection, baseline)
+        if (
+            state is BUSY
+            and mysql.is_binary(connection)
+            and not self.is_reading(connection)
+        ):
+            return OPEN  # an error, for one: prepared statements are read in another way
+        return state
 
-    async def reset(self, connection: Any, mode: ResetMode, /) -> None:
-        mysql.check_unread(connection)
-        if mode != "full":
-            await getattr(connection, mode)()
-            return
-        await connection._execute_command(mysql.COM_RESET_CONNECTION, b"")
-        await connection._read_ok_packet()
-        # The server has forgotten all prepared statements.
-        getattr(connection, "_stmt_cache", {}).clear()
-        for statement in mysql.session_settings(connection, connection._sql_mode):
-            await connection.query(statement)
-        mysql.check_database(connection)
-        if connection.autocommit_mode is not None:
-            await connection.autocommit(connection.autocommit_mode)
+    def is_reading(self, connection: Any, /) -> bool:
+        protocol = connection._proto
+        return (
+            protocol._read_waiter is not None
+            or protocol.length != protocol.pos
+            or connection._next_seq_id == 1  # it has been asked, and nothing came
+        )
 
-    async def interrupt(self, connection: Any, /) -> None:
-        # As with aiomysql: cancelled in the middle of an answer, it is closed already.
-        # Before 0.2.12 it was not.
-        if not hasattr(connection, "_close_on_cancel"):  # pragma: no cover  # 0.2.11
-            raise CannotReset
-
-    async def ping(self, connection: Any, /) -> None:
-        await connection.ping(reconnect=False)
-
-    async def close(self, connection: Any, /) -> None:
-        try:
-            await connection.ensure_closed()
-        finally:
-            connection.close()
+    def forget_statements(self, connection: Any, /) -> None:
+        connection._stmt_cache.clear()
 
     def terminate(self, connection: Any, /) -> bool:
         if connection.connected:
@@ -62,4 +66,6 @@ class AsyncmyDriver(CoroutineDriver):
         return bool(connection.connected)
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
+        if mysql.is_own_fault(error, connection):
+            return False
         return means_lost(error, connection, closed=not connection.connected)

@@ -10,13 +10,14 @@ import sys
 _SQLSTATES = {"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"}
 
 # MySQL and MariaDB: shutdown, connection killed, disconnected for inactivity; server gone,
-# lost in mid-query, commands out of sync, lost with details; not ready (a node of Galera),
-# offline; read-only, after a switch of roles; and 0, which PyMySQL and its kin use for a
-# connection that is closed on their side.
-_MYSQL_CODES = {1053, 1927, 4031, 2006, 2013, 2014, 2055, 1047, 3032, 1792, 1836, 0}
+# lost in mid-query, commands out of sync, lost with details; and 0, which PyMySQL and its
+# kin use for a connection that is closed on their side. Then a server that has another role
+# now: writes refused in a transaction, or altogether; taken offline.
+_MYSQL_CODES = {1053, 1927, 4031, 2006, 2013, 2014, 2055, 0, 1792, 1836, 3032}
 
-# The server's options forbid it, of which there are several: the message names the one.
-_MYSQL_OPTION = 1290
+# Those that mean a loss with one of these words in their message: an option prevents a
+# statement, and it is the one of a replica; a node of a Galera cluster is not part of it.
+_MYSQL_WORDS = {1290: ("read-only", "read_only"), 1047: ("WSREP",)}
 
 # Names of errors of their own in other packages: clients of all kinds; streams of anyio and
 # trio; websockets.
@@ -56,13 +57,20 @@ def means_lost(
     for state in (getattr(error, "sqlstate", None), getattr(error, "pgcode", None), code):
         if isinstance(state, str) and (state in _SQLSTATES or _is_class_08(state)):
             return True
-    for number in (getattr(error, "errno", None), code):
-        if type(number) is int and (
-            number in _MYSQL_CODES
-            or (number == _MYSQL_OPTION and "read-only" in str(error).replace("_", "-"))
-        ):
-            return True
+    number = mysql_number(error)
+    if number in _MYSQL_CODES:
+        return True
+    if number in _MYSQL_WORDS:
+        return any(word in str(error) for word in _MYSQL_WORDS[number])
     return is_network_error(error) or is_network_error(error.__cause__)
+
+
+def mysql_number(error: BaseException) -> int | None:
+    """Return the number that drivers of MySQL and MariaDB give their errors."""
+    for number in (getattr(error, "errno", None), error.args[0] if error.args else None):
+        if type(number) is int:
+            return number
+    return None
 
 
 def is_of_driver(error: BaseException, connection: object, *packages: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from contextlib import suppress
 
 import pymysql.connections
 
@@ -10,10 +11,28 @@ from .._core.options import ResetMode
 from . import mysql
 from .dbapi import DBAPIDriver
 from .losses import means_lost
-from .protocol import CLEAN, CLOSED, OPEN, ConnectionState
+from .protocol import CLOSED, CannotReset, ConnectionState
 from .transports import shut_down
 
 Connection = pymysql.connections.Connection
+
+_SETTINGS = (
+    "charset",
+    "collation",
+    "encoding",
+    "use_unicode",
+    "sql_mode",
+    "init_command",
+    "db",
+    "autocommit_mode",
+    "cursorclass",
+    "encoders",
+    "decoders",
+    "max_allowed_packet",
+    "_read_timeout",
+    "_write_timeout",
+    "_local_infile",
+)
 
 
 class PyMySQLDriver(DBAPIDriver):
@@ -23,27 +42,36 @@ class PyMySQLDriver(DBAPIDriver):
     can't be put right. So interrupt() refuses, as it does for DB-API drivers in general.
     """
 
-    def baseline(self, connection: Connection, /) -> Any:
-        mysql.watch(connection, mysql.Commands)
+    def baseline(self, connection: Connection, /) -> mysql.Baseline:
+        return mysql.watch(connection, mysql.Commands, mysql.Answers, _SETTINGS)
 
-    def state(self, connection: Connection, baseline: Any, /) -> ConnectionState:
-        if not connection.open:
+    def state(self, connection: Connection, baseline: mysql.Baseline, /) -> ConnectionState:
+        if connection._sock is None:
             return CLOSED
-        return OPEN if mysql.needs_reset(connection) else CLEAN
+        return mysql.state_of(connection, baseline)
 
     def reset(self, connection: Connection, mode: ResetMode, /) -> None:
-        mysql.check_unread(connection)
+        if mysql.has_rest(connection):
+            _read_rest(connection)
+        mysql.check_not_prepared(connection)
+        for statement in mysql.two_phase_ends(connection):
+            with suppress(connection.Error):
+                connection.query(statement)
         if mode != "full":
             getattr(connection, mode)()
             return
         connection._execute_command(mysql.COM_RESET_CONNECTION, b"")
         connection._read_ok_packet()
-        sql_mode = connection.sql_mode and connection.escape(connection.sql_mode)
-        for statement in mysql.session_settings(connection, sql_mode):
+        mysql.put_back(connection)
+        sql_mode = connection.sql_mode
+        quoted = None if sql_mode is None else connection.escape(sql_mode)
+        for statement in mysql.session_settings(connection, quoted):
             connection.query(statement)
         mysql.check_database(connection)
-        if connection.autocommit_mode is not None:
-            connection.autocommit(connection.autocommit_mode)
+
+    def restore(self, connection: Connection, baseline: mysql.Baseline, /) -> None:
+        connection.autocommit(bool(baseline.status))
+        connection.autocommit_mode = baseline.autocommit_mode
 
     def ping(self, connection: Connection, /) -> None:
         connection.ping(reconnect=False)
@@ -51,15 +79,19 @@ class PyMySQLDriver(DBAPIDriver):
     def close(self, connection: Connection, /) -> None:
         if connection.open:
             # Another thread that waits for an answer holds the lock of the socket's
-            # buffer, which close() needs as well: wake it.
+            # buffer, which close() needs as well: wake it. It may also be sending, and a
+            # goodbye would have to wait for that.
             socket = connection._sock
-            connection._write_bytes(mysql.QUIT)
+            if not mysql.is_busy(connection):
+                connection._write_bytes(mysql.QUIT)
             shut_down(socket.fileno())
+        mysql.forget_rest(connection)
         connection._force_close()
 
     def terminate(self, connection: Connection, /) -> bool:
         if connection.open:
             shut_down(connection._sock.fileno())
+        mysql.forget_rest(connection)
         connection._force_close()
         return True
 
@@ -67,4 +99,26 @@ class PyMySQLDriver(DBAPIDriver):
         return connection.open
 
     def is_disconnect(self, error: BaseException, connection: Connection, /) -> bool:
+        if mysql.is_own_fault(error, connection):
+            return False
         return means_lost(error, connection, closed=not connection.open)
+
+
+def _read_rest(connection: Connection) -> None:
+    """What mysql.read_rest() does for async connections."""
+    limit, deadline = connection._read_timeout, time.monotonic() + mysql.REST_TIMEOUT
+    connection._read_timeout = min(limit or mysql.REST_TIMEOUT, mysql.REST_TIMEOUT)
+    try:
+        while mysql.has_rest(connection):
+            if time.monotonic() > deadline:
+                raise CannotReset
+            result = connection._result
+            if not result.unbuffered_active:
+                connection.next_result(unbuffered=True)
+            elif result._check_packet_is_eof(connection._read_packet()):
+                result.unbuffered_active, result.connection = False, None
+    except connection.Error as error:
+        if not mysql.is_answer(error):
+            raise
+    finally:
+        connection._read_timeout = limit
