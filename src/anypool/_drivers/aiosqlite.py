@@ -16,12 +16,9 @@ from .coroutine import CoroutineDriver
 from .protocol import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
 from .sqlite3 import (
     Baseline,
-    close_cursors,
-    end_transaction,
+    end_all,
     is_in_memory,
-    is_reading,
     put_back,
-    reset_session,
     session_of,
 )
 
@@ -60,7 +57,7 @@ class AiosqliteDriver(CoroutineDriver):
         # Queued behind whatever the connection's thread is still doing.
         statements: Any = connection._execute
         unfinished = isinstance(statements, Statements) and statements.unfinished
-        work = statements(_reset, connection._conn, mode)
+        work = statements(end_all, connection._conn, mode)
         if unfinished:
             # Somebody gave up waiting; so nobody wants their end.
             await interrupt_until_done(connection, asyncio.ensure_future(work))
@@ -138,15 +135,6 @@ class Statements:
             cursor = getattr(function, "__self__", None)
             if isinstance(cursor, sqlite3.Cursor):
                 self.reading.discard(cursor)  # read to its end, or closed
-
-
-def _reset(connection: sqlite3.Connection, mode: ResetMode) -> None:
-    if is_reading(connection):
-        close_cursors(connection)
-    if mode == "full":
-        reset_session(connection)
-    else:
-        end_transaction(connection, mode)
 
 
 async def interrupt_until_done(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
-from .protocol import BUSY, CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
+from .protocol import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
 
 
 class Baseline(NamedTuple):
@@ -46,20 +46,18 @@ class SQLiteDriver(DBAPIDriver):
     def state(self, connection: sqlite3.Connection, baseline: Any, /) -> ConnectionState:
         # Each cursor refers to its connection; so does its user's variable. Where nothing
         # else does, there is no cursor that could be half read.
-        if sys.getrefcount(connection) > baseline.references + 1 and is_reading(connection):
-            return BUSY
+        reading = sys.getrefcount(connection) > baseline.references + 1 and is_reading(
+            connection
+        )
         try:
             if session_of(connection) != baseline.session:
                 return CHANGED
-            return OPEN if connection.in_transaction else CLEAN
+            return OPEN if reading or connection.in_transaction else CLEAN
         except sqlite3.ProgrammingError:
             return CLOSED
 
     def reset(self, connection: sqlite3.Connection, mode: ResetMode, /) -> None:
-        if mode == "full":
-            reset_session(connection)
-        else:
-            end_transaction(connection, mode)
+        end_all(connection, mode)
 
     def holds_data(self, connection: sqlite3.Connection, /) -> bool:
         return is_in_memory(connection)
@@ -69,8 +67,6 @@ class SQLiteDriver(DBAPIDriver):
 
     def interrupt(self, connection: sqlite3.Connection, /) -> None:
         connection.interrupt()
-        if is_reading(connection):
-            close_cursors(connection)
 
     def ping(self, connection: sqlite3.Connection, /) -> None:
         connection.execute("SELECT 1")
@@ -81,6 +77,16 @@ class SQLiteDriver(DBAPIDriver):
         except sqlite3.ProgrammingError:
             return False
         return True
+
+
+def end_all(connection: sqlite3.Connection, mode: ResetMode) -> None:
+    """End what is open: half-read cursors, and the transaction or the whole session."""
+    if is_reading(connection):
+        close_cursors(connection)
+    if mode == "full":
+        reset_session(connection)
+    else:
+        end_transaction(connection, mode)
 
 
 def is_in_memory(connection: sqlite3.Connection) -> bool:
