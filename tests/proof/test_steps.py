@@ -153,12 +153,15 @@ class Pass:
             **options,
         )
         self.held_leases: list[Any] = []
+        self._returned: Any = None
 
     # The steps.
 
     def _step(self, what: str, connection: Any = None) -> Any:
         """Fail, if this step is to; what it returns is to be awaited."""
-        armed = self._armed and not _is_holder.get()
+        # What is done in a thread for the holder is done in no one's context.
+        returned = connection is self._returned and what not in IN_CHECKOUT
+        armed = self._armed and not (_is_holder.get() or (connection and returned))
         outcome = self._left.pop(what, None) if armed else None
         in_loop = self.witness.coroutine
         if outcome is None:
@@ -246,7 +249,10 @@ class Pass:
         late = self.entry == "served late"
         until = self.mode.until if self.mode.blocking else self._until
         await until(lambda: self.over or (not late and waiting(self.pool)))
-        await self.mode.go(self.held_leases.pop().close())
+        lease = self.held_leases.pop()
+        self._returned = lease.connection
+        await self.mode.go(lease.close())
+        self._returned = None
 
     async def _bounded(self) -> BaseException | None:
         if self.mode.blocking:
@@ -322,7 +328,9 @@ class _Listener:
             self.checkout = lambda connection, *_: owner._step(
                 "checkout listener", connection
             )
-            self.checkin = lambda *_: owner._step("checkin listener")
+            self.checkin = lambda connection, *_: owner._step(
+                "checkin listener", connection
+            )
         self._owner = owner
 
     async def _connect(self, *_: Any) -> None:
@@ -331,8 +339,8 @@ class _Listener:
     async def _checkout(self, connection: Any, *_: Any) -> None:
         await self._owner._step("checkout listener", connection)
 
-    async def _checkin(self, *_: Any) -> None:
-        await self._owner._step("checkin listener")
+    async def _checkin(self, connection: Any, *_: Any) -> None:
+        await self._owner._step("checkin listener", connection)
 
 
 def verdict(one: Pass, error: BaseException | None) -> str | None:

@@ -105,7 +105,7 @@ def value_of(name: str, text: str, kind: type | None) -> Any:
     word = text.lower()
     if kind is str:
         return text
-    if word == "none" and kind is not bool:
+    if word == "none":
         return None
     if kind is bool or (kind is None and word in ("true", "false")):
         if word in _TRUTH:
