@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -14,12 +15,17 @@ import psycopg
 import psycopg2
 import psycopg2.extensions
 import pytest
+from psycopg.adapt import AdaptersMap
+from psycopg.rows import dict_row
+from psycopg.types.numeric import IntLoader
+from psycopg.types.string import TextLoader
 
 import anypool
 from anypool import sync
 from anypool._drivers import psycopg as psycopg_driver
+from anypool._drivers.originals import is_read_only
 
-from .conftest import Live, _execute, _execute_async
+from .conftest import Live, _execute, _execute_async, _fetch_value
 from .proxy import Proxy
 from .servers import PATIENCE, Server
 
@@ -630,7 +636,7 @@ def _spoil_psycopg(connection: Any, client: Any, server: Any) -> None:
     connection.prepared_max = 7
     connection.add_notice_handler(_heard)
     connection.add_notify_handler(_heard)
-    connection.adapters.register_loader("text", psycopg.types.numeric.IntLoader)
+    connection.adapters.register_loader("text", IntLoader)
 
 
 class Handlers:
@@ -665,8 +671,8 @@ async def test_full_reset_of_adapters(mode: Quiet) -> None:
     """Those that the connection was made with stay, the caller's go."""
     if mode.driver != "psycopg":
         pytest.skip("it has no such thing")
-    adapters = psycopg.adapt.AdaptersMap(psycopg.adapters)
-    adapters.register_loader("int4", psycopg.types.string.TextLoader)
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_loader("int4", TextLoader)
     creator = mode.creator(context=_Context(adapters))
     pool = mode.pool(reset_on_return="full", creator=creator)
     for _ in range(3):
@@ -674,7 +680,7 @@ async def test_full_reset_of_adapters(mode: Quiet) -> None:
             assert await mode.execute(pool, connection, "SELECT 1") == "1"
             assert await mode.execute(pool, connection, "SELECT '2'::text") == "2"
             register = connection.adapters.register_loader
-            register("text", psycopg.types.numeric.IntLoader)
+            register("text", IntLoader)
             assert await mode.execute(pool, connection, "SELECT '2'::text") == 2
     assert mode.proxy.connects == 1
 
@@ -682,7 +688,7 @@ async def test_full_reset_of_adapters(mode: Quiet) -> None:
 class _Context:
     connection = None
 
-    def __init__(self, adapters: psycopg.adapt.AdaptersMap) -> None:
+    def __init__(self, adapters: AdaptersMap) -> None:
         self.adapters = adapters
 
 
