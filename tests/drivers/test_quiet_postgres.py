@@ -228,25 +228,44 @@ def _enters(enter: Callable[[Quiet, Any], Any], then: str = "") -> Leave:
     return _either(run, run_async)
 
 
-def _two_phase(mode: Quiet, connection: Any, prepare: bool = False) -> None:
+def _two_phase(mode: Quiet, connection: Any) -> None:
     connection.tpc_begin(connection.xid(1, "quiet", "b"))
     _execute(connection, _insert(mode))
-    if prepare:
-        with pytest.raises(Exception, match="prepared transactions are disabled"):
-            connection.tpc_prepare()
 
 
-async def _two_phase_async(mode: Quiet, connection: Any, prepare: bool = False) -> None:
+async def _two_phase_async(mode: Quiet, connection: Any) -> None:
     await connection.tpc_begin(connection.xid(1, "quiet", "b"))
     await _execute_async(connection, _insert(mode))
-    if prepare:
-        with pytest.raises(Exception, match="prepared transactions are disabled"):
-            await connection.tpc_prepare()
 
 
-def _prepared(mode: Quiet, connection: Any) -> Any:
-    function: Any = _two_phase_async if mode.coroutines else _two_phase
-    return function(mode, connection, True)
+def _prepare(mode: Quiet, connection: Any) -> None:
+    _two_phase(mode, connection)
+    connection.tpc_prepare()
+
+
+async def _prepare_async(mode: Quiet, connection: Any) -> None:
+    await _two_phase_async(mode, connection)
+    await connection.tpc_prepare()
+
+
+def _not_prepared(mode: Quiet, connection: Any) -> Any:
+    if _can_prepare(mode):
+        pytest.skip("the server does prepare transactions")
+    return _either(_not_prepared_blocking, _not_prepared_async)(mode, connection)
+
+
+def _not_prepared_blocking(mode: Quiet, connection: Any) -> None:
+    with pytest.raises(Exception, match="prepared transactions are disabled"):
+        _prepare(mode, connection)
+
+
+async def _not_prepared_async(mode: Quiet, connection: Any) -> None:
+    with pytest.raises(Exception, match="prepared transactions are disabled"):
+        await _prepare_async(mode, connection)
+
+
+def _can_prepare(mode: Quiet) -> bool:
+    return bool(mode.server.ask("SHOW max_prepared_transactions") != "0")
 
 
 async def _transaction_object(mode: Quiet, connection: Any) -> None:
@@ -359,7 +378,7 @@ STATES = {
         _enters(lambda mode, connection: connection.transaction()), "psycopg", True, True
     ),
     "two-phase": State(_either(_two_phase, _two_phase_async), "psycopg psycopg2"),
-    "not prepared": State(_prepared, "psycopg psycopg2"),
+    "not prepared": State(_not_prepared, "psycopg psycopg2"),
     "transaction object": State(_transaction_object, "asyncpg"),
     "transaction object past": State(_transaction_object_past, "asyncpg"),
     "cursor": State(_half_read_cursor, "asyncpg"),
@@ -422,6 +441,30 @@ async def test_what_was_left_behind(mode: Quiet, name: str, reset: Any) -> None:
             await mode.undo(pool)
             await mode.use(pool, _executes("ROLLBACK"), mode, connection)
         assert (await mode.session(pool, connection) == session) == (not state.closed)
+
+
+@pytest.mark.parametrize("reset", ["rollback", "commit", "full"])
+async def test_prepared_transaction(mode: Quiet, reset: Any) -> None:
+    """It stays on the server, and the next caller is free of it."""
+    if mode.driver == "asyncpg" or not _can_prepare(mode):
+        pytest.skip("no transaction can be prepared")
+    pool = mode.pool(reset_on_return=reset)
+    prepare = _either(_prepare, _prepare_async)
+    prepared = "SELECT gid FROM pg_prepared_xacts ORDER BY prepared DESC"
+    try:
+        async with mode.block(pool.connect()) as connection:
+            session = await mode.new_session(pool, connection)
+            await mode.use(pool, prepare, mode, connection)
+        async with mode.block(pool.connect()) as connection:
+            assert mode.server.ask(prepared) is not None
+            kept = await mode.session(pool, connection) == session
+            assert kept == (mode.driver == "psycopg" or reset == "full")
+            await mode.rollback(pool, connection)
+            mode.server.ask(f"ROLLBACK PREPARED '{mode.server.ask(prepared)}'")
+            await _finds(mode, pool, connection)
+    finally:
+        if mode.server.ask(prepared) is not None:
+            mode.server.ask(f"ROLLBACK PREPARED '{mode.server.ask(prepared)}'")
 
 
 @pytest.mark.parametrize("reset", ["rollback", "commit", "full", None])
