@@ -443,6 +443,30 @@ async def test_what_was_left_behind(mode: Quiet, name: str, reset: Any) -> None:
         assert (await mode.session(pool, connection) == session) == (not state.closed)
 
 
+async def _let_go(mode: Quiet, connection: Any) -> None:
+    async for _ in connection.cursor().stream(ROWS):
+        break
+
+
+@pytest.mark.parametrize("reset", ["rollback", "commit", "full", None])
+async def test_stream_that_nobody_refers_to(
+    mode: Quiet, reset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop closes it, by and by."""
+    if mode.driver != "psycopg" or not mode.coroutines:
+        pytest.skip("there is no such thing")
+    monkeypatch.setattr(psycopg_driver, "LOCK_TIMEOUT", PATIENCE)
+    pool = mode.pool(reset_on_return=reset)
+    async with mode.block(pool.connect()) as connection:
+        session = await mode.new_session(pool, connection)
+        await mode.use(pool, _let_go, mode, connection)
+    async with mode.block(pool.connect()) as connection:
+        if reset is None:
+            await mode.use(pool, connection.rollback)
+        await _finds(mode, pool, connection)
+        assert await mode.session(pool, connection) == session
+
+
 @pytest.mark.parametrize("reset", ["rollback", "commit", "full"])
 async def test_prepared_transaction(mode: Quiet, reset: Any) -> None:
     """It stays on the server, and the next caller is free of it."""
