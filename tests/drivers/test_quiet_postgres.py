@@ -22,6 +22,7 @@ from psycopg.types.string import TextLoader
 
 import anypool
 from anypool import sync
+from anypool._drivers import asyncpg as asyncpg_driver
 from anypool._drivers import psycopg as psycopg_driver
 from anypool._drivers.originals import is_read_only
 
@@ -134,6 +135,9 @@ def mode(
     """Each driver in each kind of pool."""
     # Generators that are suspended take all of it, and there are many here.
     monkeypatch.setattr(psycopg_driver, "LOCK_TIMEOUT", 0.1)
+    # On a busy machine, what can be cancelled may take its time.
+    for driver in (psycopg_driver, asyncpg_driver):
+        monkeypatch.setattr(driver, "CANCEL_TIMEOUT", SOON)
     proxy = Proxy(postgres.host, postgres.port)
     postgres.ask(f"DELETE FROM {postgres.table}")
     mode = Quiet(request.param, postgres, proxy)
@@ -492,8 +496,11 @@ async def test_prepared_transaction(mode: Quiet, reset: Any) -> None:
 
 
 @pytest.mark.parametrize("reset", ["rollback", "commit", "full", None])
-async def test_statement_of_somebody_else(mode: Quiet, reset: Any) -> None:
+async def test_statement_of_somebody_else(
+    mode: Quiet, reset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is under way when the block ends."""
+    monkeypatch.setattr(psycopg_driver, "LOCK_TIMEOUT", SOON)
     pool = mode.pool(reset_on_return=reset)
     errors: list[BaseException] = []
 
