@@ -6,6 +6,9 @@ TRANSACTION_STATUS_ACTIVE: int
 TRANSACTION_STATUS_IDLE: int
 TRANSACTION_STATUS_UNKNOWN: int
 
+def new_type(values: tuple[int, ...], name: str, adapter: Any, /) -> Any: ...
+def register_type(obj: Any, conn: Any = ..., /) -> None: ...
+
 class cursor:  # noqa: N801
     description: Any
 
