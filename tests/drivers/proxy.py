@@ -42,6 +42,10 @@ class Proxy:
         """Let nothing through any more; accept connections, and leave them at that."""
         self._order("stall")
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Connect who comes from now on to another server."""
+        self._target = host, port
+
     def resume(self) -> None:
         """Be a good proxy again."""
         self._order("resume")

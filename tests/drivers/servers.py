@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import psycopg
@@ -14,11 +14,22 @@ import pymysql
 
 from anypool._core.url import DatabaseURL
 
+T = TypeVar("T")
+
 PASSWORD = "sesame/:@%?"
 """Of all accounts that tests make; special characters need percent signs in a URL."""
 
 PATIENCE = 10.0
 """Seconds after which a test gives up waiting for what should have happened."""
+
+
+def wait_for(condition: Callable[[], T | None]) -> T:
+    """Wait until a condition holds; return what it says."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.005)
+    return answer
 
 
 class Server:
@@ -58,10 +69,7 @@ class Server:
 
     def until(self, statement: str, answer: object) -> None:
         """Wait until a question has that answer."""
-        deadline = time.monotonic() + PATIENCE
-        while self.ask(statement) != answer:
-            assert time.monotonic() < deadline, f"{statement} is never {answer}"
-            time.sleep(0.005)
+        wait_for(lambda: self.ask(statement) == answer)
 
     def dsn(self, driver: str, port: int, query: str = "", login: str = "") -> str:
         """Return a URL for create_pool().

@@ -36,7 +36,7 @@ class AiomysqlDriver(AsyncMySQLDriver):
             return CLOSED
         return mysql.state_of(connection, baseline)
 
-    def is_reading(self, connection: aiomysql.Connection, /) -> bool:
+    def is_waiting(self, connection: aiomysql.Connection, /) -> bool:
         reader = connection._reader
         return reader is not None and reader._waiter is not None
 

@@ -41,15 +41,18 @@ class AsyncmyDriver(AsyncMySQLDriver):
         if (
             state is BUSY
             and mysql.is_binary(connection)
-            and not self.is_reading(connection)
+            and not self._is_reading(connection)
         ):
             return OPEN  # an error, for one: prepared statements are read in another way
         return state
 
-    def is_reading(self, connection: Any, /) -> bool:
+    def is_waiting(self, connection: Any, /) -> bool:
+        return connection._proto._read_waiter is not None
+
+    def _is_reading(self, connection: Any) -> bool:
         protocol = connection._proto
         return (
-            protocol._read_waiter is not None
+            self.is_waiting(connection)
             or protocol.length != protocol.pos
             or connection._next_seq_id == 1  # it has been asked, and nothing came
         )

@@ -7,9 +7,10 @@ from inspect import isawaitable
 from typing import Any
 
 from .._core.options import ResetMode
+from .attributes import differs, has_unread_result, plain_autocommit
 from .dbapi import DBAPIDriver
 from .openness import closed_flags, looks_open
-from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
+from .protocol import BUSY, CHANGED, CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .suspects import Suspects
 
 
@@ -29,9 +30,16 @@ class GenericDriver(DBAPIDriver):
         # they can be rolled back without a closer look.
         self._is_closed: Callable[[Any], object] | None = None
 
+    def baseline(self, connection: Any, /) -> bool | None:
+        return plain_autocommit(connection)
+
     def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
         if not looks_open(connection):
             return CLOSED
+        if has_unread_result(connection):
+            return BUSY
+        if differs(connection, baseline):
+            return CHANGED
         in_doubt = (
             hasattr(connection, "rollback")
             or self._suspects.is_suspect(connection)
@@ -63,6 +71,10 @@ class GenericDriver(DBAPIDriver):
         if hasattr(type(connection), "rollback"):
             self._is_closed = closed_flags.get(type(connection))
         return None
+
+    def restore(self, connection: Any, baseline: bool | None, /) -> None:
+        if differs(connection, baseline):
+            connection.autocommit = baseline
 
     def close(self, connection: Any, /) -> Any:
         self._suspects.forget(connection)

@@ -109,10 +109,10 @@ class Commands:
         marks = self._begin(connection, command, sql)
         try:
             answer = type(connection)._execute_command(connection, command, sql)
-        except Exception:
-            self._failed(connection)
+            connection.server_status |= marks
+        except BaseException as error:
+            self._failed(connection, error)
             raise
-        connection.server_status |= marks
         return answer
 
     def _begin(self, connection: Any, command: int, sql: bytes | str) -> int:
@@ -125,9 +125,11 @@ class Commands:
             self._note_transaction(_to_bytes(sql))
         return marks
 
-    def _failed(self, connection: Any) -> None:
-        """Nothing was sent, or the network is gone."""
-        connection.server_status &= ~_RUNNING
+    def _failed(self, connection: Any, error: BaseException) -> None:
+        if isinstance(error, Exception):  # nothing was sent, or the network is gone
+            connection.server_status &= ~_RUNNING
+        else:
+            connection.server_status |= _SENT
 
     def _note_transaction(self, sql: bytes) -> None:
         self.is_read_only = _READ_ONLY.match(sql) is not None
@@ -229,11 +231,9 @@ def state_of(connection: Any, baseline: Baseline) -> ConnectionState:
     status: int = connection.server_status & _LOOKED_AT
     result = connection._result
     if result is not None:
-        if result.unbuffered_active:
+        if result.unbuffered_active or result.has_next:
             return BUSY
-        if result.has_next:
-            status |= _UNANSWERED
-        elif result.description is None:
+        if result.description is None:
             # asyncmy doesn't copy flags of which none is set.
             status = result.server_status & _LOOKED_AT | status & _RUNNING
         elif status & _AUTOCOMMIT:
@@ -270,10 +270,16 @@ def is_running(connection: Any) -> bool:
     return bool(connection.server_status & _RUNNING)
 
 
+def is_unbuffered(connection: Any) -> bool:
+    """Tell whether rows of an unbuffered cursor are still to be read."""
+    result = connection._result
+    return result is not None and bool(result.unbuffered_active)
+
+
 def has_rest(connection: Any) -> bool:
     """Tell whether there are further results to read of what was executed last."""
     result = connection._result
-    return result is not None and (result.has_next or result.unbuffered_active)
+    return result is not None and bool(result.has_next or result.unbuffered_active)
 
 
 def check_not_prepared(connection: Any) -> None:

@@ -20,10 +20,10 @@ class AsyncCommands(mysql.Commands):
         marks = self._begin(connection, command, sql)
         try:
             answer = await type(connection)._execute_command(connection, command, sql)
-        except Exception:
-            self._failed(connection)
+            connection.server_status |= marks
+        except BaseException as error:
+            self._failed(connection, error)
             raise
-        connection.server_status |= marks
         return answer
 
 
@@ -55,8 +55,6 @@ class AsyncMySQLDriver(CoroutineDriver):
         return mysql.watch(connection, AsyncCommands, AsyncAnswers, self.settings)
 
     async def reset(self, connection: Any, mode: ResetMode, /) -> None:
-        if mysql.has_rest(connection):
-            await read_rest(connection)
         mysql.check_not_prepared(connection)
         for statement in mysql.two_phase_ends(connection):
             with suppress(connection.Error):
@@ -82,7 +80,7 @@ class AsyncMySQLDriver(CoroutineDriver):
         # there and then, since the answer is still to come. One that another task waits
         # for can't be stopped.
         await asyncio.sleep(0)  # who has been given something to read may do so
-        if self.is_reading(connection) or mysql.is_running(connection):
+        if self.is_waiting(connection) or mysql.is_running(connection):
             raise CannotReset
         await read_rest(connection)
 
@@ -98,8 +96,8 @@ class AsyncMySQLDriver(CoroutineDriver):
             mysql.forget_rest(connection)
             connection.close()
 
-    def is_reading(self, connection: Any, /) -> bool:
-        """Tell whether some task waits for the server, or has not yet read all there is."""
+    def is_waiting(self, connection: Any, /) -> bool:
+        """Tell whether some task waits for the server."""
         raise NotImplementedError
 
     def forget_statements(self, connection: Any, /) -> None:

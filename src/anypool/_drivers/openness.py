@@ -36,25 +36,26 @@ _looks: dict[type, Look] = {}
 def _look_for(connection: Any) -> Look:
     """Find out where connections of a class show whether they are open."""
     for name in ("closed", "is_closed", "_closed"):  # the last one is anyio's
-        answer = _get(connection, name)
+        answer = get(connection, name)
         if isinstance(answer, int):  # psycopg2 counts how
             closed_flags[type(connection)] = attrgetter(name)
             return lambda connection: not getattr(connection, name)
         if _is_plain_method(answer) and isinstance(_call(answer), int):
             return lambda connection: not getattr(connection, name)()
-    if isinstance(_get(connection, "open"), int):  # MySQLdb
+    if isinstance(get(connection, "open"), int):  # MySQLdb
         return lambda connection: bool(connection.open)
-    if _get(connection, "_usock") is not None:  # pg8000 lets go of it
+    if get(connection, "_usock") is not None:  # pg8000 lets go of it
         return lambda connection: connection._usock is not None
     for path in ((), ("socket",)):  # sockets, and trio's streams
-        peer = _get(connection, *path)
-        if _is_plain_method(_get(peer, "fileno")) and isinstance(_call(peer.fileno), int):
-            return lambda connection: _get(connection, *path).fileno() != -1
+        peer = get(connection, *path)
+        if _is_plain_method(get(peer, "fileno")) and isinstance(_call(peer.fileno), int):
+            return lambda connection: get(connection, *path).fileno() != -1
     closed_flags[type(connection)] = _never
     return lambda connection: True
 
 
-def _get(connection: Any, *path: str) -> Any:
+def get(connection: Any, *path: str) -> Any:
+    """Return an attribute of an attribute ...; None if there is no such thing."""
     try:
         for name in path:
             connection = getattr(connection, name, None)

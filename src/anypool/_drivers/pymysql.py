@@ -38,8 +38,8 @@ _SETTINGS = (
 class PyMySQLDriver(DBAPIDriver):
     """Goes by the server's status flags, where these are known for certain.
 
-    PyMySQL has no lock: while another thread is in the middle of a call, its connection
-    can't be put right. So interrupt() refuses, as it does for DB-API drivers in general.
+    PyMySQL has no lock, and while another thread is in the middle of a call, its
+    connection can't be put right.
     """
 
     def baseline(self, connection: Connection, /) -> mysql.Baseline:
@@ -51,8 +51,6 @@ class PyMySQLDriver(DBAPIDriver):
         return mysql.state_of(connection, baseline)
 
     def reset(self, connection: Connection, mode: ResetMode, /) -> None:
-        if mysql.has_rest(connection):
-            _read_rest(connection)
         mysql.check_not_prepared(connection)
         for statement in mysql.two_phase_ends(connection):
             with suppress(connection.Error):
@@ -72,6 +70,17 @@ class PyMySQLDriver(DBAPIDriver):
     def restore(self, connection: Connection, baseline: mysql.Baseline, /) -> None:
         connection.autocommit(bool(baseline.status))
         connection.autocommit_mode = baseline.autocommit_mode
+
+    def interrupt(self, connection: Connection, /) -> None:
+        # Rows of an unbuffered cursor: an interrupt (Ctrl-C) may have come in the middle
+        # of one of them. Of further results it would be known.
+        if mysql.is_running(connection) or mysql.is_unbuffered(connection):
+            raise CannotReset
+        _read_rest(connection)
+
+    def interrupt_thread(self, connection: Connection, /) -> None:
+        """In place of interrupt(), while some thread is in the middle of something."""
+        raise CannotReset
 
     def ping(self, connection: Connection, /) -> None:
         connection.ping(reconnect=False)

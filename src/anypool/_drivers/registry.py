@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .attributes import plain_autocommit
 from .closing import ClosingDriver
 from .coroutine import has_coroutine_methods
 from .generic import GenericDriver
@@ -82,9 +83,12 @@ def driver_for(connection: object, *, awaited: bool) -> Driver[Any]:
 
 
 def resets_blindly(driver: Driver[Any], connection: object) -> bool:
-    """Tell whether this driver says at any time that this connection needs a reset."""
-    return type(driver) in (GenericDriver, GenericAsyncDriver) and hasattr(
-        connection, "rollback"
+    """Tell whether this driver says at any time that this connection needs a reset, and
+    nothing else that matters."""
+    return (
+        type(driver) in (GenericDriver, GenericAsyncDriver)
+        and hasattr(connection, "rollback")
+        and plain_autocommit(connection) is None
     )
 
 

@@ -234,8 +234,9 @@ class Pool(Life[ConnT]):
             if record is None or connection is None:
                 continue
             driver = record._driver
+            interrupt = getattr(driver, "interrupt_thread", driver.interrupt)
             try:
-                await self._runtime.call(driver.blocking, driver.interrupt, connection)
+                await self._runtime.call(driver.blocking, interrupt, connection)
             except Exception:
                 await self._cut_off(record)  # else it is waited for
 
