@@ -41,6 +41,9 @@ def private_server() -> Iterator[MariaDB]:
             process = subprocess.Popen(serve, stdout=log, stderr=log)
         try:
             server = wait_for(lambda: _connected(port))
+            # Anonymous accounts on this machine would go before those that tests make.
+            server.ask("DELETE FROM mysql.global_priv WHERE User = ''")
+            server.ask("FLUSH PRIVILEGES")
             yield server
             server.close()
         finally:
