@@ -52,14 +52,14 @@ class Asking(Connection):
     """As MySQL Connector/Python's: each look is a question to the server."""
 
     @property
-    def autocommit(self) -> bool:  # type: ignore[override]  # that is the point of it
+    def autocommit(self) -> bool:
         raise AssertionError("a return must ask nothing")
 
 
 class Method(Connection):
     """As mysqlclient's."""
 
-    def autocommit(self, on: bool) -> None:  # type: ignore[override]  # a method there
+    def autocommit(self, on: bool) -> None:
         raise AssertionError("a return must ask nothing")
 
 
@@ -67,7 +67,7 @@ class Unsure(Connection):
     """Would rather not say."""
 
     @property
-    def unread_result(self) -> bool:  # type: ignore[override]  # raises, here
+    def unread_result(self) -> bool:
         raise RuntimeError
 
 
