@@ -7,6 +7,7 @@ from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from .openness import get
+from .protocol import BUSY, CHANGED, ConnectionState
 
 _ABSENT = object()
 
@@ -25,11 +26,20 @@ def plain_autocommit(connection: Any) -> bool | None:
     return None
 
 
-def differs(connection: Any, baseline: bool | None) -> bool:
-    """Tell whether autocommit is not what plain_autocommit() has said before."""
-    return baseline is not None and get(connection, "autocommit") is not baseline
+def state_by_attributes(connection: Any, baseline: bool | None) -> ConnectionState | None:
+    """Tell whether a connection is BUSY or CHANGED, as far as it says so itself.
 
+    It is BUSY with rows that nobody has read, and which are in the way.
 
-def has_unread_result(connection: Any) -> bool:
-    """Tell whether there are rows that nobody has read, and which are in the way."""
-    return get(connection, "unread_result") is True
+    Args:
+        connection: the connection.
+        baseline: what plain_autocommit() has said before.
+    """
+    try:
+        if getattr(connection, "unread_result", False) is True:
+            return BUSY
+        if baseline is not None and connection.autocommit is not baseline:
+            return CHANGED
+    except Exception:  # from a property that would rather not say
+        return None
+    return None

@@ -7,10 +7,10 @@ from inspect import isawaitable
 from typing import Any
 
 from .._core.options import ResetMode
-from .attributes import differs, has_unread_result, plain_autocommit
+from .attributes import plain_autocommit, state_by_attributes
 from .dbapi import DBAPIDriver
 from .openness import closed_flags, looks_open
-from .protocol import BUSY, CHANGED, CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
+from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .suspects import Suspects
 
 
@@ -36,10 +36,9 @@ class GenericDriver(DBAPIDriver):
     def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
         if not looks_open(connection):
             return CLOSED
-        if has_unread_result(connection):
-            return BUSY
-        if differs(connection, baseline):
-            return CHANGED
+        state = state_by_attributes(connection, baseline)
+        if state is not None:
+            return state
         in_doubt = (
             hasattr(connection, "rollback")
             or self._suspects.is_suspect(connection)
@@ -73,7 +72,7 @@ class GenericDriver(DBAPIDriver):
         return None
 
     def restore(self, connection: Any, baseline: bool | None, /) -> None:
-        if differs(connection, baseline):
+        if baseline is not None:
             connection.autocommit = baseline
 
     def close(self, connection: Any, /) -> Any:

@@ -7,11 +7,11 @@ from types import CoroutineType
 from typing import Any
 
 from .._core.options import ResetMode
-from .attributes import has_unread_result
+from .attributes import state_by_attributes
 from .coroutine import CoroutineDriver, execute, settled
 from .losses import is_network_error
 from .openness import closed_flags, looks_open
-from .protocol import BUSY, CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
+from .protocol import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .suspects import Suspects
 
 # Errors with which a driver says that a method is not for use.
@@ -34,8 +34,9 @@ class GenericAsyncDriver(CoroutineDriver):
     def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
         if not looks_open(connection):
             return CLOSED
-        if has_unread_result(connection):
-            return BUSY
+        state = state_by_attributes(connection, baseline)
+        if state is not None:
+            return state
         in_doubt = hasattr(connection, "rollback") or self._suspects.is_suspect(connection)
         return OPEN if in_doubt else CLEAN
 
