@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis  # noqa: F401  # looks at who refers to trio's random numbers
 import pytest
 
-from anypool._pools.finalizers import lost_callback
+from anypool._parts.finalizers import lost_callback
 
 from .support.modes import Mode
 

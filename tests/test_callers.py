@@ -171,7 +171,7 @@ def test_return_by_another_caller_leaves_nothing(pool: Any) -> None:
 
     asyncio.run(main())
     assert pool.checkedout() == 0
-    assert len(pool.async_pool._callers) < 250
+    assert len(pool.async_pool._ledger.leases.callers) < 250
 
 
 def test_a_facade_over_a_running_pool() -> None:

@@ -23,6 +23,7 @@ import anypool
 from .support.fakes import World
 from .support.invariants import running
 from .support.modes import PATIENCE
+from .support.opened import begin_connects
 from .support.suspensions import AtSuspension
 
 STYLES = ["asyncio scope", "asyncio cancel", "asyncio late cancel", "trio scope"]
@@ -49,11 +50,11 @@ class Stage:
     async def check(self, where: str) -> None:
         """Assert that nothing was lost."""
         pool = self.pool
-        if pool._closed:
+        if pool._ledger.closed:
             await self._check_closed(where)
             return
         with anyio.move_on_after(PATIENCE) as scope:
-            while pool._out or (hasattr(pool, "checkedout") and pool.checkedout()):
+            while pool._ledger.leases.out or (hasattr(pool, "checkedout") and pool.checkedout()):
                 await anyio.sleep(0.001)
         assert not scope.cancelled_caught, f"{where}: a slot is out for ever"
         leases = []
@@ -65,7 +66,7 @@ class Stage:
             leases.append(lease)
         for lease in leases:
             await lease.close()
-        if pool._opened:
+        if pool._ledger.opened:
             await pool.close()
             await self._check_closed(where)
         else:
@@ -394,7 +395,7 @@ async def refused_beside(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[N
     """The same, in vain at first."""
     await stage.pool.open()
     stage.world.fail["connect"] = OSError("refused")
-    stage.world.on["connect"] = lambda: stage.pool._backoff.succeeded()
+    stage.world.on["connect"] = lambda: stage.pool._ledger.growth.backoff.succeeded()
 
     async def work() -> None:
         with pytest.raises(anypool.PoolTimeoutError):
@@ -440,7 +441,7 @@ async def stale(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         pass
 
     async def work() -> None:
-        stage.pool._age()
+        stage.pool._ledger.age()
         async with stage.pool.connect():
             pass
 
@@ -502,7 +503,7 @@ async def close_busy(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]
             await stage.pool.unique_connection()
 
     async def give_back() -> None:
-        while not stage.pool._closed:
+        while not stage.pool._ledger.closed:
             await anyio.lowlevel.checkpoint()
         await lease.close()
 
@@ -523,7 +524,7 @@ async def close_at_work(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[No
 
     async def work() -> None:
         await stage.pool.resize(4, 0)
-        stage.pool._decide(stage.pool._begin_connects, 2)
+        begin_connects(stage.pool, 2)
         await anyio.lowlevel.checkpoint()
         await stage.pool.close(timeout=0)
 

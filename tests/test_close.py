@@ -66,7 +66,7 @@ async def test_close_waits_for_what_is_out(mode: Mode, kind: str) -> None:
     async with mode.group() as start:
         start(close)
         await closing.wait()
-        await mode.until(lambda: inner(pool)._closed)
+        await mode.until(lambda: inner(pool)._ledger.closed)
         assert number in mode.world.open
         await mode.go(lease.close())
         await closed.wait()
@@ -132,7 +132,7 @@ async def test_who_waits_for_a_warm_pool_is_told_of_the_close(mode: Mode) -> Non
 
     async with mode.group() as start:
         start(wait)
-        await mode.until(lambda: inner(pool)._watchers)
+        await mode.until(lambda: inner(pool)._ledger.growth.watchers)
         await mode.go(pool.close())
         await told.wait()
 
@@ -195,7 +195,7 @@ async def test_close_in_the_middle_of_a_renewal(mode: Mode) -> None:
     begin = time.monotonic()
     async with mode.group() as start:
         start(_close, mode, pool)
-        await mode.until(lambda: inner(pool)._closed)
+        await mode.until(lambda: inner(pool)._ledger.closed)
         hold.release()
     assert time.monotonic() - begin < PATIENCE / 4
     await mode.until(lambda: not mode.world.open)
@@ -211,7 +211,7 @@ async def test_close_in_the_middle_of_connects(mode: Mode) -> None:
     await mode.until(lambda: hold.reached == 3)
     async with mode.group() as start:
         start(_close, mode, pool)
-        await mode.until(lambda: inner(pool)._closed)
+        await mode.until(lambda: inner(pool)._ledger.closed)
         hold.release()
     await mode.until(lambda: not mode.world.open)
 
@@ -255,7 +255,7 @@ async def test_close_while_a_thread_connects_for_nobody(mode: Mode) -> None:
     assert hold.reached == pool.stats().checked_out == 1
     async with mode.group() as start:
         start(pool.close, 0)
-        await mode.until(lambda: pool._closed and not pool._out)
+        await mode.until(lambda: pool._ledger.closed and not pool._ledger.leases.out)
         hold.release()
     await mode.until(lambda: mode.world.connections)
     await mode.until(lambda: not mode.world.open)
@@ -266,7 +266,7 @@ async def test_connection_that_does_not_close_is_terminated_in_the_end(
 ) -> None:
     if mode.blocking or mode.name == "threads":
         pytest.skip("a thread can't be stopped")
-    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.05)
     monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.5)
     terminated: list[int] = []
 
@@ -309,7 +309,7 @@ async def test_close_while_a_caller_closes_a_connection(mode: Mode, kind: str) -
         start(invalidate)
         await mode.until(lambda: hold.reached)
         start(close)
-        await mode.until(lambda: inner(pool)._closers)
+        await mode.until(lambda: inner(pool)._ledger.closers)
         hold.release()
     assert [what for what, _ in mode.world.events].count("close") == 1
     assert "terminate" not in [what for what, _ in mode.world.events]
@@ -348,7 +348,7 @@ async def test_close_while_a_caller_connects(
     mode: Mode, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller is told, and its connection is closed, and counted."""
-    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.02)
     holds = Holds(mode)
     hold = holds.on("connect")
     pool = mode.pool(kind, creator=holds.connect)
@@ -381,7 +381,7 @@ async def test_background_connect_whose_listener_takes_for_ever(
     """Trap: a connection that is initialised by half must never be pooled."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("its connect can't be cut short")
-    monkeypatch.setattr("anypool._pools.upkeep.CONNECT_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._parts.keeper.CONNECT_TIMEOUT", 0.02)
     slow = True
 
     class Slow:

@@ -234,7 +234,8 @@ pool.open()
 pool.wait()
 holding = True
 if {what!r} == "connect":
-    pool.async_pool._decide(pool.async_pool._begin_connects, 1)
+    ledger = pool.async_pool._ledger
+    ledger.decide(ledger.growth.begin_connects, ledger, 1)
 elif {what!r} == "ping":
     user = threading.Thread(target=use, args=(pool,))
     user.start()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import anypool
-from anypool._pools.growth import AT_ONCE, Backoff, connects_wanted
-from anypool._pools.upkeep import LOOK_EVERY
+from anypool._ledgers.backoff import Backoff
+from anypool._ledgers.growth import AT_ONCE, connects_wanted
+from anypool._parts.keeper import LOOK_EVERY
 
 
 def test_pauses_double_up_to_a_limit_and_begin_anew() -> None:
@@ -86,18 +87,19 @@ def test_next_look_at_a_pool(
 ) -> None:
     """As late as will do: it wakes a thread or an event loop."""
     pool: Any = anypool.QueuePool(list[int], **options)
-    pool._counts.connect_time, pool._counts.opened = 2 * connect_time, 2
+    counts, backoff = pool._ledger.statistics, pool._ledger.growth.backoff
+    counts.connect_time, counts.opened = 2 * connect_time, 2
     if pause is not None:
-        pool._backoff.error, pool._backoff.resume_at = OSError(), 100 + pause
-    pool._connecting = dict.fromkeys(range(connecting))
-    assert pool._next_look(100.0) == pytest.approx(delay)
+        backoff.error, backoff.resume_at = OSError(), 100 + pause
+    pool._ledger.connecting = dict.fromkeys(range(connecting))
+    assert pool._keeper._next_look(100.0) == pytest.approx(delay)
 
 
 @pytest.mark.parametrize("why", ["suspended", "full"])
 def test_next_look_at_a_pool_that_may_not_grow(why: str) -> None:
     pool: Any = anypool.QueuePool(list[int], min_size=1)
     if why == "full":
-        pool._capacity = 0
+        pool._ledger.capacity = 0
     else:
-        pool._suspended = True
-    assert pool._next_look(100.0) == math.inf
+        pool._ledger.suspended = True
+    assert pool._keeper._next_look(100.0) == math.inf

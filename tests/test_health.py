@@ -20,7 +20,7 @@ from .support.opened import inner, look, opened
 
 async def test_jitter_keeps_connections_from_dying_together(mode: Mode) -> None:
     pool, clock = await opened(mode, min_size=20, pool_size=20, recycle=100)
-    limits = {record._expires_at - clock.now for record in inner(pool)._idle}
+    limits = {record._expires_at - clock.now for record in inner(pool)._ledger.idle}
     assert len(limits) > 15
     assert min(limits) > 90
     assert max(limits) <= 100
@@ -35,7 +35,7 @@ async def test_jitter_keeps_connections_from_dying_together(mode: Mode) -> None:
 
 async def test_jitter_of_ones_own_choice_holds_when_opened(mode: Mode) -> None:
     pool, clock = await opened(mode, min_size=5, recycle=100, recycle_jitter=0)
-    assert {record._expires_at - clock.now for record in inner(pool)._idle} == {100}
+    assert {record._expires_at - clock.now for record in inner(pool)._ledger.idle} == {100}
     await mode.go(pool.close())
 
 
@@ -115,10 +115,8 @@ async def test_ping_before_every_checkout(mode: Mode) -> None:
     ("option", "expected"), [("pre_ping", "ping"), ("recycle", "close")]
 )
 async def test_connection_is_looked_at_after_any_number_of_checkouts(
-    mode: Mode, option: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    mode: Mode, option: str, expected: str
 ) -> None:
-    """Use is not timed for ever, but where something depends on the time."""
-    monkeypatch.setattr("anypool._pools.slots.TIMED_AT_FIRST", 1)
     pool, clock = await opened(mode, **{option: 60})
     for _ in range(3):
         async with mode.block(pool.connect()):
@@ -130,10 +128,7 @@ async def test_connection_is_looked_at_after_any_number_of_checkouts(
 
 
 @pytest.mark.parametrize("what", ["keepalive", "max_idle"])
-async def test_what_is_often_used_is_not_idle(
-    mode: Mode, what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("anypool._pools.slots.TIMED_AT_FIRST", 1)
+async def test_what_is_often_used_is_not_idle(mode: Mode, what: str) -> None:
     pool, clock = await opened(mode, **{what: 60})
     for _ in range(3):
         async with mode.block(pool.connect()):
@@ -145,7 +140,7 @@ async def test_what_is_often_used_is_not_idle(
 def _due(pool: Any, now: float) -> Any:
     """Return what upkeep has to do at this time."""
     books = inner(pool)
-    return books._decide(books._take_due, now)
+    return books._ledger.decide(books._keeper._take_due, now)
 
 
 async def test_dead_connection_is_logged(
@@ -165,7 +160,7 @@ async def test_dead_connection_is_logged(
 @pytest.mark.parametrize("recycle", [0.5, 1, 3600])
 async def test_opened_pool_has_a_jitter_of_a_tenth(mode: Mode, recycle: float) -> None:
     pool, _ = await opened(mode, recycle=recycle)
-    assert inner(pool)._jitter == recycle / 10
+    assert inner(pool)._parts.connector.jitter == recycle / 10
     await mode.go(pool.close())
 
 
@@ -200,10 +195,10 @@ async def test_stale_connection_is_replaced_by_who_may_not_wait(mode: Mode) -> N
     async with mode.block(pool):
         async with mode.block(pool.connect()):
             pass
-        inner(pool)._age()
+        inner(pool)._ledger.age()
         async with mode.block(pool.connect(timeout=0)) as connection:
             assert connection.number == 2
-        inner(pool)._age()
+        inner(pool)._ledger.age()
         mode.world.fail["connect"] = OSError("refused")
         with pytest.raises(OSError, match="refused"):
             await mode.go(pool.connect(timeout=0))
@@ -388,7 +383,7 @@ async def test_slow_ping_in_a_thread_keeps_its_slot(
     pool, pinging = await _slow_to_ping(mode, is_open, monkeypatch)
     with pytest.raises(anypool.PoolTimeoutError):
         await pool.connect(timeout=0)
-    assert (pool.checkedin(), pool.checkedout(), len(inner(pool)._out)) == (0, 1, 1)
+    assert (pool.checkedin(), pool.checkedout(), len(inner(pool)._ledger.leases.out)) == (0, 1, 1)
     async with mode.group() as start:
         start(_use, mode, pool)
         await mode.until(lambda: pool.stats().waiting == 1)
@@ -421,7 +416,7 @@ async def _slow_to_ping(
     """Make a pool whose idle connection won't answer a ping before it is released."""
     if mode.name != "threads":
         pytest.skip("needs pings that can't be stopped")
-    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", 0.02)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
     await _open_and_use(mode, pool, is_open)

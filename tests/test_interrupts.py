@@ -36,7 +36,7 @@ pytestmark = pytest.mark.interrupts
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what somebody was closing, and was interrupted at that."""
-    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.02)
 
 
 Scenario = Callable[["Stage"], Iterator[None]]
@@ -65,10 +65,10 @@ class Stage:
     def _check_opened(self) -> None:
         """Assert the same of a pool that is open, or was just being closed."""
         inner = self.pool.async_pool
-        if not inner._closed:
+        if not inner._ledger.closed:
             self.pool.resume()
             self.pool.resize(self.capacity)
-            inner._backoff.succeeded()
+            inner._ledger.growth.backoff.succeeded()
             leases = [
                 self.pool.unique_connection(timeout=PATIENCE) for _ in range(self.capacity)
             ]
@@ -90,7 +90,7 @@ class Stage:
 
     def check(self) -> None:
         """Assert that nothing was lost."""
-        if self.pool.async_pool._closed or self.pool.async_pool._opened:
+        if self.pool.async_pool._ledger.closed or self.pool.async_pool._ledger.opened:
             self._check_opened()
             return
         if hasattr(self.pool, "checkedout"):
@@ -261,7 +261,7 @@ def wait(stage: Stage) -> Iterator[None]:
     over = threading.Event()
 
     def return_all() -> None:
-        while not stage.pool.async_pool._waiters and not over.wait(0.0005):
+        while not stage.pool.async_pool._ledger.waiters and not over.wait(0.0005):
             pass
         for each in taken:
             each.close()
@@ -328,7 +328,7 @@ def stale(stage: Stage) -> Iterator[None]:
     """What is idle is too old, and is replaced for a caller."""
     stage.pool.open()
     stage.pool.connect().close()
-    stage.pool.async_pool._age()
+    stage.pool.async_pool._ledger.age()
     yield
     with stage.pool.connect():
         pass

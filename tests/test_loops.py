@@ -83,9 +83,9 @@ def test_loop_ends_in_the_middle_of_upkeep(
     begun: list[object] = []
     start = AnyioRuntime.start
 
-    def counting(self: AnyioRuntime, work: Any, *, vital: bool = False) -> bool:
+    def counting(self: AnyioRuntime, work: Any, **how: Any) -> bool:
         begun.append(work)
-        return start(self, work, vital=vital)
+        return start(self, work, **how)
 
     monkeypatch.setattr(AnyioRuntime, "start", counting)
 
@@ -548,7 +548,7 @@ def test_recreated_pool_has_the_creator_itself(world: World) -> None:
                 pass
             before, pool = pool, pool.recreate()
             before.close()
-        whole: Any = pool.async_pool._creator
+        whole: Any = pool.async_pool._parts.connector.creator
         assert getattr(whole, "func", whole) is create
         pool.close()
 

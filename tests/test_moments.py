@@ -62,16 +62,18 @@ class Contested(deque[Any]):
 
 def contest(pool: Any) -> Contested:
     """Have another thread take idle slots of a pool's."""
-    books = pool.async_pool
-    idle = Contested(books._idle)
-    books._idle, books._put_idle = idle, idle.append
+    inner = pool.async_pool
+    ledger = inner._ledger
+    idle = Contested(ledger.idle)
+    ledger.idle, ledger.put_idle = idle, idle.append
+    inner._path._take_idle = idle.popleft
     return idle
 
 
 def give_back(pool: Any, idle: Contested) -> None:
     """Return what the other thread has taken, as the uncontended path does."""
-    pool.async_pool._put_idle(idle.taken.pop())
-    pool.async_pool._tidy()
+    pool.async_pool._ledger.put_idle(idle.taken.pop())
+    pool.async_pool._parts.closer.tidy()
 
 
 def test_idle_slot_is_taken_before_a_waiter_gets_it(world: World) -> None:
@@ -104,7 +106,7 @@ def test_idle_slot_is_taken_before_it_is_looked_after(world: World) -> None:
     idle = contest(pool)
     idle.armed = True
     books = pool.async_pool
-    assert books._decide(books._take_due, math.inf) == []
+    assert books._ledger.decide(books._keeper._take_due, math.inf) == []
     give_back(pool, idle)
     assert world.open == [1]
     assert (pool.checkedin(), pool.checkedout()) == (1, 0)
@@ -113,14 +115,14 @@ def test_idle_slot_is_taken_before_it_is_looked_after(world: World) -> None:
 def test_dropped_slot_is_taken_before_it_is_collected(world: World) -> None:
     pool = sync.QueuePool(world.connect, pool_size=1)
     books = pool.async_pool
-    dropped = books._dropped = Contested(books._dropped)
+    dropped = books._ledger.dropped = Contested(books._ledger.dropped)
     dropped.armed = True
     with pytest.warns(ResourceWarning, match="dropped"):
         pool.connect()
         gc.collect()
     assert (pool.checkedout(), len(dropped.taken)) == (1, 1)
     dropped.append(dropped.taken.pop())
-    books._collect_dropped()
+    books._reclaimer.collect()
     assert (pool.checkedin(), pool.checkedout()) == (1, 0)
 
 
@@ -244,7 +246,7 @@ async def test_close_in_a_thread_that_does_not_end_is_left_to_it(
 ) -> None:
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
-    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.05)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect)
     leases = [await pool.unique_connection() for _ in range(3)]
@@ -264,7 +266,7 @@ async def _pinged_in_thread(
     """Return a pool with an idle connection, and what holds its ping up."""
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
-    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", limit)
+    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", limit)
     holds = Holds(mode)
     pool = mode.pool(kind, creator=holds.connect, pre_ping=True)
     async with pool.connect():
@@ -310,7 +312,7 @@ async def test_connect_in_a_thread_outlasts_its_caller_and_the_pool(
     mode: Mode, kind: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then nobody wants the connection any more."""
-    monkeypatch.setattr("anypool._pools.life.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.02)
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
     holds = Holds(mode)
@@ -336,7 +338,7 @@ async def _kept_alive(mode: Mode, holds: Holds) -> tuple[Any, Hold]:
     async with pool.connect():
         pass
     pinging = holds.on("ping")
-    await mode.until(lambda: pool._kick() or pinging.reached)
+    await mode.until(lambda: pool._keeper.kick() or pinging.reached)
     return pool, pinging
 
 
@@ -353,7 +355,7 @@ async def test_keepalive_in_a_thread_that_does_not_end_is_left_to_it(
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
     limit = 0.02 if how == "too long" else PATIENCE
-    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", limit)
+    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", limit)
     holds = Holds(mode)
     pool, pinging = await _kept_alive(mode, holds)
     if how == "cancelled":
@@ -376,7 +378,7 @@ async def test_interrupted_call_of_a_connection_that_is_gone(mode: Mode) -> None
     lease = await pool.connect()
     record, connection = lease._record, lease.connection
     record.connection = None
-    await pool._interrupt(lease._caller)
+    await pool._executor._interrupt(lease._caller)
     record.connection = connection
     await lease.close()
     await pool.close()
@@ -416,24 +418,8 @@ def test_work_beside_the_callers_without_a_loop(world: World) -> None:
         finally:
             steps.append("given up")
 
-    pool._spawn(work())
+    pool._parts.background.spawn(work())
     assert steps == ["begun", "given up"]
-
-
-async def test_use_that_is_not_timed_any_more(
-    mode: Mode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody looks at the clock for a connection that is invalidated then."""
-    monkeypatch.setattr("anypool._pools.slots.TIMED_AT_FIRST", 2)
-    pool = mode.pool()
-    for _ in range(3):
-        async with mode.block(pool.connect()):
-            pass
-    lease = await mode.go(pool.connect())
-    await mode.go(lease.invalidate())
-    async with mode.block(pool.connect()) as connection:
-        assert connection.number == 2
-    await mode.go(pool.close())
 
 
 @pytest.mark.filterwarnings("ignore:.*dropped without close:ResourceWarning")
@@ -457,7 +443,7 @@ async def test_lease_is_lost_before_it_is_in_any_book(mode: Mode, kind: str) -> 
     async with mode.block(pool.connect()):
         pass
     books = getattr(pool, "async_pool", pool)
-    books._new_lease(pool, books._runtime.caller() if not mode.blocking else None)
+    books._ledger.leases.new(pool, books._runtime.caller() if not mode.blocking else None)
     gc.collect()
     async with mode.block(pool.connect()) as connection:
         assert connection.number == 1
@@ -503,7 +489,7 @@ def test_lease_is_dropped_while_another_of_its_slot_is_returned(world: World) ->
     world.on["rollback"] = others.clear
     with pytest.warns(ResourceWarning, match="dropped"):
         lease.close()
-    assert not pool.async_pool._out
+    assert not pool.async_pool._ledger.leases.out
     assert world.events_of(1) == ["rollback", "rollback"]
     pool.dispose()
     assert not world.open
@@ -517,7 +503,7 @@ def test_caller_ends_after_its_pool(world: World) -> None:
     async def use() -> None:
         with pools[0].connect():
             pass
-        callers.extend(pools[0].async_pool._conns)
+        callers.extend(pools[0].async_pool._ledger.kept)
         used.set()
         assert go_on.wait(PATIENCE)
 
@@ -612,7 +598,7 @@ def test_something_else_outlives_its_loop(what: str, world: World) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         leases.clear()
-        pool._new_record()  # and lost at once
+        pool._ledger.new_record()  # and lost at once
         gc.collect()
     assert world.open == ([] if what == "detached" else [1])
     assert pool.stats().closed == {}
@@ -644,7 +630,7 @@ async def test_slow_ping_beside_what_is_out(
     """Only its own slot is left to the thread."""
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
-    monkeypatch.setattr("anypool._pools.fitness.PING_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", 0.02)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=2, max_overflow=0)
     leases = [await pool.unique_connection() for _ in range(2)]

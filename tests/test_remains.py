@@ -24,10 +24,11 @@ import trio
 
 import anypool
 from anypool._core.record import ConnectionRecord
-from anypool._pools.care import Care
+from anypool._parts.care import Care
 
 from .support.fakes import World
 from .support.modes import PATIENCE, Mode
+from .support.opened import begin_connects
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -253,7 +254,7 @@ def test_loop_that_ends_in_the_middle_of_something(what: str) -> None:
         await pool.wait(PATIENCE)
         world.pause = 10**6
         if what == "connect":
-            pool._decide(pool._begin_connects, 1)
+            begin_connects(pool, 1)
         elif what == "close":
             await pool.drain()
         else:
@@ -366,7 +367,7 @@ def test_close_while_a_thread_is_being_started(monkeypatch: pytest.MonkeyPatch) 
 def test_threads_that_come_at_once_begin_one_care(count: int) -> None:
     mode = Mode("blocking")
     pool = mode.pool(pool_size=count)
-    pool.async_pool._begin_life()
+    pool.async_pool._ledger.open()
     together = threading.Barrier(count)
 
     def use() -> None:
@@ -395,6 +396,8 @@ def assert_monotonic(before: anypool.PoolStats, after: anypool.PoolStats) -> Non
         "use_time",
         "connect_time",
     ):
-        assert getattr(after, name) >= getattr(before, name), (name, before, after)
+        assert (getattr(after, name) or 0) >= (getattr(before, name) or 0), (
+            *(name, before, after),
+        )
     for reason, count in before.closed.items():
         assert after.closed.get(reason, 0) >= count, (reason, before, after)

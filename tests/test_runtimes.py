@@ -17,8 +17,9 @@ import trio.testing
 
 import anypool
 from anypool import sync
-from anypool._pools.finalizers import run_first_step
-from anypool._pools.job import Job
+from anypool._parts.finalizers import run_first_step
+from anypool._parts.job import Job
+from anypool._drivers.registry import discard, start
 from anypool._runtimes.asyncio_home import AsyncioHome
 from anypool._runtimes.loop import _Delivery
 from anypool._runtimes.thread import ThreadRuntime, run
@@ -153,7 +154,9 @@ def test_creator_that_was_left_brings_a_coroutine(
 
     async def main() -> None:
         record: Any = anypool.ConnectionRecord(0, None)
-        task = asyncio.create_task(_settled(pool).open(record, create, inline=False))
+        task = asyncio.create_task(_settled(pool).open(
+                record, create, inline=False, start=start, discard=discard
+            ))
         while not begun.is_set():
             await asyncio.sleep(0.001)
         if late:
@@ -174,7 +177,7 @@ def test_creator_that_was_left_brings_a_coroutine(
 def test_caller_leaves_in_the_moment_its_connection_arrives(moment: str) -> None:
     """Whichever thread is the first to say so, one of the two closes the connection."""
     world = World(coroutine=False)
-    delivery: Any = _Delivery(world.connect)
+    delivery: Any = _Delivery(world.connect, discard)
     lock = delivery._lock
 
     class Contested:
@@ -209,7 +212,8 @@ def test_job_and_its_caller_are_cancelled_before_the_first_step(
 
     async def main() -> None:
         begun = work()
-        job = Job(_settled(pool), begun)
+        _settled(pool)
+        job = Job(pool._parts.background, begun)
         caller = asyncio.create_task(job.run())
         before = asyncio.all_tasks()
         await asyncio.sleep(0)

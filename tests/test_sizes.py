@@ -12,6 +12,8 @@ import pytest
 
 import anypool
 
+from anypool._parts.keeper import Keeper
+
 from .support.holds import Holds
 from .support.modes import PATIENCE, Mode
 from .support.opened import look, opened
@@ -118,7 +120,7 @@ async def test_connect_that_takes_too_long_for_a_pool(
     """A server that accepts and says nothing does not keep the pool from its size."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("its connect can't be cut short")
-    monkeypatch.setattr("anypool._pools.upkeep.CONNECT_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._parts.keeper.CONNECT_TIMEOUT", 0.05)
     connect, silent = mode.world.connect, [True]
 
     async def create() -> Any:
@@ -140,7 +142,7 @@ async def test_connect_may_take_as_long_as_a_checkout(
     """Whose server is slow gives the pool a long timeout: that counts in the background."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("its connect can't be cut short")
-    monkeypatch.setattr("anypool._pools.upkeep.CONNECT_TIMEOUT", 0.0)
+    monkeypatch.setattr("anypool._parts.keeper.CONNECT_TIMEOUT", 0.0)
     connect = mode.world.connect
 
     async def create() -> Any:
@@ -162,7 +164,7 @@ async def test_care_survives_an_error(
     async with mode.block(pool.unique_connection()):
         pass
     await mode.go(lease.close())
-    tend = anypool.QueuePool._tend
+    tend = Keeper.tend
     errors = [ValueError("of the pool")]
 
     def fail_once(pool: Any) -> float:
@@ -170,7 +172,7 @@ async def test_care_survives_an_error(
             raise errors.pop()
         return tend(pool)
 
-    monkeypatch.setattr(anypool.QueuePool, "_tend", fail_once)
+    monkeypatch.setattr(Keeper, "tend", fail_once)
     await look(mode, pool)
     await mode.until(lambda: "could not be looked after" in caplog.text)
     assert "of the pool" in caplog.text

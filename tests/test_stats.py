@@ -26,7 +26,7 @@ CROWDED = [kind for kind in KINDS if kind != "AssertionPool"]
 
 
 async def test_stats(mode: Mode) -> None:
-    pool, clock = await opened(mode, pool_size=1, max_overflow=1)
+    pool, clock = await opened(mode, pool_size=1, max_overflow=1, use_times=True)
     first = await mode.go(pool.unique_connection())
     second = await mode.go(pool.unique_connection())
     stats = pool.stats()
@@ -107,35 +107,33 @@ async def test_stats_of_all_pools(mode: Mode, kind: str) -> None:
     assert stats.checkouts == 3
     assert stats.opened == len(mode.world.connections)
     assert sum(stats.closed.values()) == stats.opened - len(mode.world.open)
-    assert not math.isnan(stats.use_time)
+    assert stats.use_time is None
     await mode.go(pool.close())
     stats = pool.stats()
     assert sum(stats.closed.values()) == stats.opened
 
 
-async def test_use_times_are_measured_for_those_who_ask(mode: Mode) -> None:
-    pool, clock = await opened(mode)
-
-    async def use(times: int) -> None:
-        for _ in range(times):
-            async with mode.block(pool.connect()):
-                clock.now += 1
-
-    await use(1200)
-    assert not inner(pool)._timed
+async def test_use_times_are_measured_always_or_never(mode: Mode) -> None:
+    pool, clock = await opened(mode, use_times=True)
+    for _ in range(1200):
+        async with mode.block(pool.connect()):
+            clock.now += 1
+    assert pool.stats().use_time == 1200
     async with mode.block(pool.connect()):
-        clock.now += 100  # not measured: nobody had asked
-        assert pool.stats().use_time == 1000
+        clock.now += 100
+        assert pool.stats().use_time == 1200
+    assert pool.stats().use_time == 1300
+    await mode.go(pool.close())
+    pool, clock = await opened(mode)
+    async with mode.block(pool.connect()):
         clock.now += 1
-    assert pool.stats().use_time == 1001
-    await use(1200)
-    assert pool.stats().use_time == 2201
+    assert pool.stats().use_time is None
     await mode.go(pool.close())
 
 
 @pytest.mark.parametrize("how", ["close", "invalidate", "detach", "drop"])
 async def test_use_ends_with_the_lease(mode: Mode, how: str) -> None:
-    pool, clock = await opened(mode)
+    pool, clock = await opened(mode, use_times=True)
     leases = [await mode.go(pool.connect())]
     clock.now += 3
     if how == "drop":
@@ -185,7 +183,7 @@ async def test_at_random(mode: Mode, kind: str, is_open: bool) -> None:
 
 
 async def _once(mode: Mode, kind: str, is_open: bool, choice: random.Random) -> None:
-    options: dict[str, Any] = {"pre_ping": choice.random() < 0.5}
+    options: dict[str, Any] = {"pre_ping": choice.random() < 0.5, "use_times": True}
     if kind == "QueuePool":
         options |= {"pool_size": 2, "max_overflow": 1, "min_size": 1, "timeout": 5}
     pool = mode.pool(kind, **options)

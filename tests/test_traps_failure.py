@@ -109,7 +109,7 @@ async def test_cancelled_hand_off_loses_nothing(mode: Mode) -> None:
                 scope.cancel()
             if mode.name == "threads":
                 # Returned in a moment, so that both happen before the waiter runs again.
-                pool._reset_mode = None
+                pool._path.reset_mode = None
             await mode.go(lease.close())
             scope.cancel()
         assert outcome[-1] == "cancelled"
@@ -320,7 +320,7 @@ async def test_close_that_hangs_keeps_no_slot(
     """Not even where nobody waits for it, since its caller was interrupted."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("a thread can't be cut short")
-    monkeypatch.setattr("anypool._pools.closes.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._parts.closer.CLOSE_TIMEOUT", 0.02)
 
     class Interrupted:
         def checkout(self, connection: Any, record: Any, lease: Any) -> None:

@@ -185,7 +185,7 @@ async def test_caller_that_ends_leaves_its_lease(mode: Mode) -> None:
             gc.collect()
             await mode.settle()
             books = getattr(pool, "async_pool", pool)
-            await mode.until(lambda books=books: not books._out)  # type: ignore[misc]
+            await mode.until(lambda books=books: not books._ledger.leases.out)  # type: ignore[misc]
         async with mode.block(pool.connect()) as conn:
             assert not conn.closed
         await mode.go(pool.dispose())
@@ -479,8 +479,8 @@ async def test_callers_that_are_gone_are_forgotten(mode: Mode, kind: str, how: s
             if leases:
                 await mode.go(leases.pop().close())
         await mode.settle()
-    await mode.until(lambda: not books._out)
-    assert len(books._callers) <= 105
+    await mode.until(lambda: not books._ledger.leases.out)
+    assert len(books._ledger.leases.callers) <= 105
     await mode.go(pool.close())
 
 
@@ -996,7 +996,7 @@ def test_lease_is_closed_in_the_middle_of_a_decision(kind: str) -> None:
         with pytest.raises(anypool.InvalidRequestError, match="signal handler"):
             pool.unique_connection()
 
-    pool.async_pool._decide(decide)
+    pool.async_pool._ledger.decide(decide)
     assert world.events_of(lease_number := len(world.connections))[0] == "rollback"
     assert lease_number == (2 if options else 1)
     if other is not None:
@@ -1027,7 +1027,7 @@ def test_lease_that_is_dropped_in_a_decision_that_fails() -> None:
     while not pool.stats().waiting:
         assert time.monotonic() < deadline
     with dropping(), pytest.raises(anypool.TooManyWaitersError):
-        pool.async_pool._decide(fail)
+        pool.async_pool._ledger.decide(fail)
     thread.join(PATIENCE)
     assert not thread.is_alive(), "nobody has served it"
     pool.close()
@@ -1055,7 +1055,7 @@ def test_signal_handler_in_the_middle_of_a_decision() -> None:
                 refused.append(error)
 
     def run() -> None:
-        pool.async_pool._timeout = 0
+        pool.async_pool._path._checkouts.timeout = 0
         for number in count(1):
             with AtLine(number, handle) as at:
                 with suppress(anypool.PoolTimeoutError):

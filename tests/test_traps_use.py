@@ -195,7 +195,7 @@ async def test_lifetime_is_checked_at_checkout(mode: Mode) -> None:
     async with mode.block(pool.connect()) as conn:
         assert conn.number == 1
     books = getattr(pool, "async_pool", pool)
-    for record in books._idle:
+    for record in books._ledger.idle:
         record._expires_at -= 3601  # an hour goes by
     async with mode.block(pool.connect()) as conn:
         assert conn.number == 2

@@ -26,10 +26,11 @@ from ._core.listeners import (
     Listener,
     ResetListener,
 )
-from ._core.options import PoolOptions, QueuePoolOptions, ResetMode, SizedOptions
+from ._core.options import PoolOptions, QueuePoolOptions, SizedOptions
+from ._core.resetmode import ResetMode
 from ._core.record import ConnectionRecord
 from ._core.stats import CloseReason, PoolStats
-from ._drivers.protocol import CannotReset, ConnectionState, Driver
+from ._core.driver import CannotReset, ConnectionState, Driver
 from ._drivers.registry import register_driver
 from ._pools.assertion import AssertionPool
 from ._pools.base import Pool

@@ -92,7 +92,7 @@ def _make_pool(pools: Any, kind: str, url: str, settings: dict[str, Any]) -> Any
         return pools.create_pool(url, **settings)
     # Any other, by the same creator.
     pool = pools.create_pool(url)
-    creator = (pool.async_pool if pools is sync else pool)._creator
+    creator = (pool.async_pool if pools is sync else pool)._parts.connector.creator
     return getattr(pools, kind)(creator, **settings)
 
 

@@ -25,7 +25,7 @@ from anypool._drivers.closing import ClosingDriver
 from anypool._drivers.dbapi import DBAPIDriver
 from anypool._drivers.generic import GenericDriver
 from anypool._drivers.generic_async import GenericAsyncDriver
-from anypool._drivers.protocol import CLEAN
+from anypool._core.driver import CLEAN
 from anypool._drivers.registry import driver_for
 from anypool._drivers.sqlite3 import SQLiteDriver
 from anypool._drivers.transports import hang_up, shut_down
@@ -346,7 +346,7 @@ def test_duckdb(tmp_path: Path) -> None:
     with pool.connect() as connection:
         assert connection is first
         assert connection.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
-        assert type(pool.async_pool._driver).__name__ == "DuckDBDriver"
+        assert type(pool.async_pool._parts.connector.driver).__name__ == "DuckDBDriver"
         connection.close()
     with pool.connect() as connection:
         assert isinstance(connection, duckdb.DuckDBPyConnection)

@@ -175,7 +175,7 @@ async def test_killed_while_idle(mode: Live) -> None:
             try:
                 await mode.execute(pool, connection, "SELECT 1")
             except Exception as error:
-                driver = pool._pool._driver if mode.blocking else pool._driver
+                driver = inner(pool)._parts.connector.driver
                 assert driver.is_disconnect(error, connection)
                 caught.append(error)
                 raise
@@ -202,7 +202,7 @@ async def test_killed_in_mid_query(mode: Live) -> None:
                 await mode.execute(pool, connection, mode.server.sleep)
             finally:
                 killer.join(PATIENCE)
-    driver = pool._pool._driver if mode.blocking else pool._driver
+    driver = inner(pool)._parts.connector.driver
     assert driver.is_disconnect(caught.value, connection)
     async with mode.block(pool.connect()) as connection:
         elsewhere = ConnectionResetError("by some other server")
@@ -350,7 +350,7 @@ async def test_repeated_statements_after_full_reset(mode: Live) -> None:
     """A driver's own cache of prepared statements must not outlive them."""
     pool = mode.pool(pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()) as connection:
-        driver = pool._pool._driver if mode.blocking else pool._driver
+        driver = inner(pool)._parts.connector.driver
         for _ in range(3):
             for _ in range(10):
                 assert await mode.execute(pool, connection, "SELECT 42") == 42
@@ -368,7 +368,7 @@ async def test_repeated_statements_after_full_reset(mode: Live) -> None:
 async def test_ping(mode: Live, autocommit: bool) -> None:
     pool = mode.pool(*mode.autocommit(autocommit), pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()) as connection:
-        driver = pool._pool._driver if mode.blocking else pool._driver
+        driver = inner(pool)._parts.connector.driver
         baseline = driver.baseline(connection)
         before = driver.state(connection, baseline)
         sent = mode.proxy.sent
@@ -416,7 +416,7 @@ async def test_terminated(mode: Live) -> None:
     pool = mode.pool(pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()) as connection:
         session = await mode.session(pool, connection)
-        driver = pool._pool._driver if mode.blocking else pool._driver
+        driver = inner(pool)._parts.connector.driver
         assert driver.terminate(connection)
         table = "pg_stat_activity WHERE pid"
         if isinstance(mode.server, MariaDB):
@@ -438,7 +438,7 @@ async def test_interrupt(mode: Live) -> None:
     pool = mode.pool(pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()) as connection:
         session = await mode.session(pool, connection)
-        driver = pool._pool._driver if mode.blocking else pool._driver
+        driver = inner(pool)._parts.connector.driver
         start = time.monotonic()
 
         async def sleep() -> None:

@@ -311,7 +311,7 @@ class Machine(RuleBasedStateMachine):
         caller = CLOSERS + len(self.closing)
         self.closing.append(self.host.order(caller, lambda: self.pool.close(timeout)))
         inner = getattr(self.pool, "async_pool", self.pool)
-        self.host.settle(lambda: inner._closed)
+        self.host.settle(lambda: inner._ledger.closed)
 
     @rule(seconds=st.sampled_from([0.5, 9, 20]))
     def wait(self, seconds: float) -> None:

@@ -162,7 +162,7 @@ def overlaps(mode: Mode) -> list[str]:
 
 def waiting(pool: Any) -> int:
     """Return how many callers are in a QueuePool's queue."""
-    return len(getattr(pool, "async_pool", pool)._waiters)
+    return len(getattr(pool, "async_pool", pool)._ledger.waiters)
 
 
 class _Interruptible(CoroutineDriver):

@@ -29,17 +29,21 @@ def books(pool: Any) -> list[str]:
 
 def leftovers(pool: Any) -> list[str]:
     """Return what a pool that nobody uses still has in its books."""
-    inner = getattr(pool, "async_pool", pool)
+    ledger = getattr(pool, "async_pool", pool)._ledger
     wrong = []
     if hasattr(pool, "checkedout") and pool.checkedout():
         wrong.append(f"{pool.checkedout()} out for ever")
     wrong += [
-        f"{name} has {list(getattr(inner, name))}"
-        for name in ("_out", "_detached", "_dropped")
-        if getattr(inner, name)
+        f"{name} has {list(left)}"
+        for name, left in (
+            ("out", ledger.leases.out),
+            ("detached", ledger.leases.detached),
+            ("dropped", ledger.dropped),
+        )
+        if left
     ]
-    if getattr(inner, "_waiters", None):
-        wrong.append(f"{len(inner._waiters)} still wait")
+    if ledger.waiting_count():
+        wrong.append(f"{ledger.waiting_count()} still wait")
     return wrong
 
 

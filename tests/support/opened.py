@@ -21,11 +21,17 @@ def inner(pool: Any) -> Any:
     return getattr(pool, "async_pool", pool)
 
 
+def begin_connects(pool: Any, number: int) -> None:
+    """Have an inner pool connect in the background."""
+    ledger = pool._ledger
+    ledger.decide(ledger.growth.begin_connects, ledger, number)
+
+
 async def look(mode: Mode, pool: Any) -> None:
     """Have the pool looked after now."""
 
     async def kick() -> None:
-        inner(pool)._kick()
+        inner(pool)._keeper.kick()
 
     if mode.blocking:
         pool._run(kick)

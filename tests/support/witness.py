@@ -10,7 +10,7 @@ from typing import Any
 from anypool import ConnectionState
 from anypool._drivers.coroutine import CoroutineDriver
 from anypool._drivers.dbapi import DBAPIDriver
-from anypool._drivers.protocol import CannotReset
+from anypool._core.driver import CannotReset
 
 
 class Witness:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from .errors import InvalidRequestError
+from .lease import PooledConnection
+from .owner import Owner
 
-if TYPE_CHECKING:
-    from .._pools.base import Pool
-    from .lease import PooledConnection
 
 ConnT = TypeVar("ConnT")
 
@@ -34,7 +33,7 @@ class Checkout(Generic[ConnT]):
     # to be had where: the pool, whether the lease is shared, its timeout, the caller's code
     # and position there. In one tuple, since on CPython 3.11 each look at an attribute of a
     # class that has a __getattr__ takes 0.03 µs.
-    _order: tuple[Pool[ConnT], bool, float | None, CodeType, int]
+    _order: tuple[Owner, bool, float | None, CodeType, int]
     _lease: PooledConnection[ConnT] | None
 
     def __await__(self) -> Generator[Any, None, PooledConnection[ConnT]]:
@@ -43,11 +42,12 @@ class Checkout(Generic[ConnT]):
     async def _checkout(self) -> PooledConnection[ConnT]:
         pool, share, timeout, code, lasti = self._order
         find_caller = pool._caller
-        lease: PooledConnection[ConnT] = pool._checkout_nowait(
+        path = pool._path
+        lease: PooledConnection[ConnT] = path.checkout_nowait(
             pool, find_caller(), share, code, lasti
         )
         if not lease._count:
-            await pool._checkout(lease, share, timeout, code, lasti)
+            await path.checkout(lease, share, timeout, code, lasti)
         return lease
 
     async def __aenter__(self) -> ConnT:
@@ -59,10 +59,11 @@ class Checkout(Generic[ConnT]):
         # _checkout() once more, in place: one coroutine less, 0.1 µs.
         pool, share, timeout, code, lasti = self._order
         find_caller = pool._caller
-        self._lease = lease = pool._checkout_nowait(pool, find_caller(), share, code, lasti)
+        path = pool._path
+        self._lease = lease = path.checkout_nowait(pool, find_caller(), share, code, lasti)
         connection: ConnT = lease._connection
         if connection is None:
-            await pool._checkout(lease, share, timeout, code, lasti)
+            await path.checkout(lease, share, timeout, code, lasti)
             connection = lease._connection
         return connection
 
@@ -81,37 +82,36 @@ class Checkout(Generic[ConnT]):
         if count > 1:
             lease._count = count - 1
         elif count:
-            pool: Pool[Any] = self._order[0]
+            path: Any = self._order[0]._path
             # A caller that was cancelled may have left a statement running.
             hurried = exc is not None and not isinstance(exc, (Exception, GeneratorExit))
-            record = pool._checkin_nowait(lease, lease._caller, hurried)
+            record = path.checkin_nowait(lease, lease._caller, hurried)
             if record is None:
                 return
             if exc_type is GeneratorExit:
                 # The coroutine is being destroyed and can't wait for anything any more.
-                pool._checkin_later(record)
+                path.reclaim(record)
             elif record._only_reset:
-                # pool._return() once more, in place: one coroutine less, 0.2 µs. Only
-                # pools with a quick path leave a record with nothing else to be done.
+                # give_back() once more, in place: one coroutine less, 0.2 µs.
                 driver: Any = record._driver
-                queue: Any = pool
                 try:
-                    reset = driver.reset(record.connection, pool._reset_mode)
+                    reset = driver.reset(record.connection, path.reset_mode)
                     if reset is not None:
                         record._resetting = lease._caller
-                        if not queue._watches_resets:
-                            queue._begin_watch()
+                        if not path.watches_resets:
+                            path.begin_watch()
                         await reset
                         record._resetting = None
                 except BaseException as error:
-                    await pool._reset_failed(record, error)
+                    await path.reset_failed(record, error)
                 else:
-                    if queue._simple_checkin and record._epoch == queue._epoch:
-                        queue._put_idle(record)
-                    elif not pool._take_back(record):
-                        await pool._close_slot(record, pool._surplus_reason(record))
+                    ledger = path.ledger
+                    if ledger.simple_checkin and record._generation == ledger.generation:
+                        ledger.put_idle(record)
+                    else:
+                        await path.put_back(record)
             else:
-                await pool._return(record, hurried)
+                await path.give_back(record, hurried)
 
     if not TYPE_CHECKING:
 
@@ -128,8 +128,8 @@ class Checkout(Generic[ConnT]):
 
 
 def new_checkout(
-    pool: Pool[ConnT], share: bool, timeout: float | None, code: CodeType, lasti: int
-) -> Checkout[ConnT]:
+    pool: Owner, share: bool, timeout: float | None, code: CodeType, lasti: int
+) -> Checkout[Any]:
     """Make a checkout.
 
     Args:
@@ -139,7 +139,7 @@ def new_checkout(
         code: the caller's code.
         lasti: where in that the caller is.
     """
-    checkout: Checkout[ConnT] = Checkout()
+    checkout: Checkout[Any] = Checkout()
     checkout._lease = None
     checkout._order = pool, share, timeout, code, lasti
     return checkout

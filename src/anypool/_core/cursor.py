@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .lease import PooledConnection
+from .owner import Owner
+
+
+class CursorLease(Protocol):
+    """The lease of a cursor's connection."""
+
+    @property
+    def _pool(self) -> Owner: ...
+    async def invalidate(self, exc: BaseException | None = None) -> None: ...
 
 
 class PooledCursor:
@@ -18,7 +25,7 @@ class PooledCursor:
 
     __slots__ = ("_lease", "cursor")
 
-    def __init__(self, lease: PooledConnection[Any], cursor: Any) -> None:
+    def __init__(self, lease: CursorLease, cursor: Any) -> None:
         self._lease = lease
         self.cursor: Any = cursor
 

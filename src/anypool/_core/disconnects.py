@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
 from .errors import DisconnectionError, PoolError
-
-if TYPE_CHECKING:
-    from .log import PoolLog
-    from .record import ConnectionRecord
+from .log import PoolLog
+from .record import ConnectionRecord
 
 ConnT = TypeVar("ConnT")
 

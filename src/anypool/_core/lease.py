@@ -11,11 +11,10 @@ from typing_extensions import TypeVar
 
 from .cursor import PooledCursor
 from .errors import InvalidRequestError, single_errors
+from .owner import Owner
+from .record import ConnectionRecord
 from .waiter import Caller
 
-if TYPE_CHECKING:
-    from .._pools.base import Pool
-    from .record import ConnectionRecord
 
 ConnT = TypeVar("ConnT")
 
@@ -44,7 +43,7 @@ class Lease(Generic[ConnT]):
     _ref: ref[Lease[ConnT]] | None
 
     @property
-    def _pool(self) -> Pool[ConnT]:
+    def _pool(self) -> Owner:
         raise NotImplementedError
 
     @property
@@ -67,7 +66,7 @@ class Lease(Generic[ConnT]):
         """
         record = self._record
         if record is None:
-            record = self._pool._detached.get(self._ref)
+            record = self._pool._path.ledger.leases.detached.get(self._ref)
             if record is None:
                 raise InvalidRequestError(_CLOSED)
         return record
@@ -137,8 +136,8 @@ class PooledConnection(Lease[ConnT]):
     __slots__ = ()
 
     @property
-    def _pool(self) -> Pool[ConnT]:
-        pool: Pool[ConnT] = self._owner
+    def _pool(self) -> Owner:
+        pool: Owner = self._owner
         return pool
 
     async def close(self) -> None:
@@ -149,16 +148,16 @@ class PooledConnection(Lease[ConnT]):
         if self._count > 1:
             self._count -= 1
         elif self._count:
-            pool = self._owner
+            pool: Owner = self._owner
             pool._caller()  # raises in another loop than the pool's
             # In a "finally": a caller that was cancelled may have left a statement running.
             error = sys.exc_info()[1]
             hurried = error is not None and not isinstance(
                 error, (Exception, GeneratorExit)
             )
-            record = pool._checkin_nowait(self, self._caller, hurried)
+            record = pool._path.checkin_nowait(self, self._caller, hurried)
             if record is not None:
-                await pool._return(record, hurried)
+                await pool._path.give_back(record, hurried)
 
     async def invalidate(self, exc: BaseException | None = None) -> None:
         """Close the driver's connection now, and return its slot, which connects anew.
@@ -171,7 +170,7 @@ class PooledConnection(Lease[ConnT]):
         """
         self.connection  # noqa: B018  # raises if there is none
         self._pool._caller()
-        await self._pool._invalidate(self, exc)
+        await self._pool._path.invalidate(self, exc)
 
     async def detach(self) -> None:
         """Take the connection out of the pool for good.
@@ -180,7 +179,7 @@ class PooledConnection(Lease[ConnT]):
         opens another one in its place at need. Does nothing on a closed lease.
         """
         self._pool._caller()
-        await self._pool._detach_lease(self)
+        await self._pool._path.detach(self)
 
     async def cursor(self, *args: Any, **kwargs: Any) -> PooledCursor:
         """Open a cursor. If the driver can't, the connection is invalidated.

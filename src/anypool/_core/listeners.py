@@ -7,19 +7,17 @@ plain method or a coroutine method.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias
+from typing import Any, Final, Generic, Protocol, TypeAlias
 
 from typing_extensions import TypeVar
 
+from .lease import PooledConnection
 from .record import ConnectionRecord
 
-if TYPE_CHECKING:
-    from .lease import PooledConnection
-
 ConnT = TypeVar("ConnT")
-LeaseT = TypeVar("LeaseT", default="PooledConnection[Any]")
+LeaseT = TypeVar("LeaseT", default=PooledConnection[Any])
 LeaseT_contra = TypeVar(
-    "LeaseT_contra", contravariant=True, default="PooledConnection[Any]"
+    "LeaseT_contra", contravariant=True, default=PooledConnection[Any]
 )
 
 

@@ -8,9 +8,9 @@ errors by their class.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from .options import Echo
+Echo: TypeAlias = bool | Literal["debug"] | None
 
 
 class PoolLog:

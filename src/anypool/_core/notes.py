@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
-
-if TYPE_CHECKING:
-    from .record import ConnectionRecord
 
 
 class Notes(dict[Any, Any]):
@@ -20,7 +17,7 @@ class Notes(dict[Any, Any]):
 
     __slots__ = ("_record",)
 
-    def __init__(self, record: ConnectionRecord[Any]) -> None:
+    def __init__(self, record: Any) -> None:
         super().__init__()
         self._record = ref(record)  # weak: the record is not to wait for the collector
 

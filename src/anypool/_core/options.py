@@ -5,26 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Generic, Literal, TypeAlias, TypedDict
 
 from typing_extensions import TypeVar
 
+from .driver import Driver
 from .listeners import Listener
-
-if TYPE_CHECKING:
-    from .._drivers.protocol import Driver
+from .log import Echo
+from .resetmode import ResetMode
 
 ConnT = TypeVar("ConnT")
 LeaseT = TypeVar("LeaseT")
 
-ResetMode: TypeAlias = Literal["rollback", "commit", "full"]
-"""What a driver does to a connection that comes back: end the open transaction, or leave
-no trace of the session at all."""
-
 DisconnectScope: TypeAlias = Literal["connection", "pool"]
 """What is given up after an error that means a lost connection."""
 
-Echo: TypeAlias = bool | Literal["debug"] | None
+POOL_DEFAULT: Final = -1.0
+"""Stands for "the pool's own timeout" in connect()."""
 
 
 class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
@@ -65,6 +62,10 @@ class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
     class of errors, several in a tuple, or a function of an error and the connection. The
     function is called wherever an error leaves a block; it must not block, nor use the
     connection. If it raises, that is logged and counts as False. Default None."""
+    use_times: bool
+    """Whether to measure for how long connections are checked out, for the statistics. Two
+    looks at the clock a cycle; pools that have to do with time (`recycle`, `pre_ping`,
+    `max_idle`, `keepalive`) take them anyway. Default False."""
     driver: Driver[ConnT] | None
     """How to reset, ping and close connections. Default: chosen by their class."""
     name: str | None
@@ -114,6 +115,7 @@ BASE_DEFAULTS: dict[str, Any] = {
     "reset_on_return": "rollback",
     "on_disconnect": "connection",
     "is_disconnect": None,
+    "use_times": False,
     "driver": None,
     "name": None,
 }
@@ -136,6 +138,7 @@ def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
     )
     check_choice("on_disconnect", merged["on_disconnect"], ("connection", "pool"))
     check_errors("is_disconnect", merged["is_disconnect"])
+    check_bool("use_times", merged["use_times"])
     if merged["name"] is not None and not isinstance(merged["name"], str):
         raise TypeError(f"name: expected a string or None, not {_kind(merged['name'])}")
     return merged

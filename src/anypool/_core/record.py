@@ -6,15 +6,13 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
 
+from .driver import Driver
 from .notes import Notes
 from .process import process
-
-if TYPE_CHECKING:
-    from .._drivers.protocol import Driver
 
 ConnT = TypeVar("ConnT")
 
@@ -39,7 +37,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_code",
         "_driver",
         "_ending",
-        "_epoch",
+        "_generation",
         "_expires_at",
         "_holds_data",
         "_lasti",
@@ -66,7 +64,7 @@ class ConnectionRecord(Generic[ConnT]):
     _code: CodeType | None
     _driver: Driver[ConnT]
     _ending: bool
-    _epoch: int
+    _generation: int
     _expires_at: float
     _holds_data: bool
     _lasti: int
@@ -84,13 +82,13 @@ class ConnectionRecord(Generic[ConnT]):
     _worker: int
 
     def __init__(
-        self, epoch: int, on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
+        self, generation: int, on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
     ) -> None:
         self.connection = None
         self.info = Notes(self)
         # The generation of the pool that this slot belongs to: dispose() begins a new one,
         # and with on_disconnect="pool", so does an error that means a lost connection.
-        self._epoch = epoch
+        self._generation = generation
         # Where the slot was last checked out: resolved to a line only when asked for.
         self._code = None
         self._lasti = -1

@@ -34,9 +34,8 @@ class PoolStats(NamedTuple):
         failed: Connects that failed.
         closed: Connections that were closed, by reason; detached ones are not the pool's.
         wait_time: Time that callers spent waiting, summed up.
-        use_time: Time that connections were checked out, summed up when they return. After
-            a thousand checkouts for which nobody asked, this is not measured any more until
-            somebody does.
+        use_time: Time that connections were checked out, summed up when they return; None
+            where it isn't measured: see the option `use_times`.
         connect_time: Time that connecting took, summed up.
     """
 
@@ -54,28 +53,5 @@ class PoolStats(NamedTuple):
     failed: int
     closed: Mapping[CloseReason, int]
     wait_time: float
-    use_time: float
+    use_time: float | None
     connect_time: float
-
-
-class Counts:
-    """What a pool counts as it goes; changed only with its books locked."""
-
-    __slots__ = (
-        "cancelled",
-        "checkouts",
-        "closed",
-        "connect_time",
-        "failed",
-        "opened",
-        "timeouts",
-        "use_time",
-        "wait_time",
-        "waits",
-    )
-
-    def __init__(self) -> None:
-        self.checkouts = self.waits = self.timeouts = self.cancelled = 0
-        self.opened = self.failed = 0
-        self.closed: dict[CloseReason, int] = {}
-        self.wait_time = self.use_time = self.connect_time = 0.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias
 from weakref import ref
 
 from typing_extensions import TypeVar
 
-if TYPE_CHECKING:
-    from .record import ConnectionRecord
+from .record import ConnectionRecord
 
 ConnT = TypeVar("ConnT")
 

@@ -7,7 +7,7 @@ import aiomysql
 from . import mysql
 from .losses import means_lost
 from .mysql_async import AsyncMySQLDriver
-from .protocol import CLOSED, ConnectionState
+from .._core.driver import CLOSED, ConnectionState
 from .transports import hang_up
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from . import mysql
 from .losses import means_lost
 from .mysql_async import AsyncMySQLDriver
-from .protocol import BUSY, CLOSED, OPEN, ConnectionState
+from .._core.driver import BUSY, CLOSED, OPEN, ConnectionState
 from .transports import hang_up
 
 

@@ -7,7 +7,7 @@ from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from .openness import get
-from .protocol import BUSY, CHANGED, ConnectionState
+from .._core.driver import BUSY, CHANGED, ConnectionState
 
 _ABSENT = object()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 
-from .._core.options import ResetMode
+from .._core.resetmode import ResetMode
 from .dbapi import DBAPIDriver
 
 

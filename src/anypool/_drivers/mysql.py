@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .losses import mysql_number
-from .protocol import BUSY, CHANGED, CLEAN, OPEN, TWO_PHASE, CannotReset, ConnectionState
+from .._core.driver import BUSY, CHANGED, CLEAN, OPEN, TWO_PHASE, CannotReset, ConnectionState
 
 COM_RESET_CONNECTION = 0x1F  # MySQL 5.7.3, MariaDB 10.2.4
 

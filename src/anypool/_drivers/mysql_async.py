@@ -6,10 +6,10 @@ import asyncio
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from .._core.options import ResetMode
+from .._core.resetmode import ResetMode
 from . import mysql
 from .coroutine import CoroutineDriver
-from .protocol import CannotReset
+from .._core.driver import CannotReset
 
 
 class AsyncCommands(mysql.Commands):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .protocol import CLEAN, CLOSED, OPEN, ConnectionState, Driver
+from .._core.driver import CLEAN, CLOSED, OPEN, ConnectionState, Driver
 
 
 class OlderDriver:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from typing_extensions import TypeVar
 
-from .protocol import CannotReset
+from .._core.driver import CannotReset
 
 Parameter: TypeAlias = Callable[[str], str | None]
 """Gives what the server reported of itself, by name; None if it never did."""

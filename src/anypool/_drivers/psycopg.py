@@ -13,11 +13,11 @@ from psycopg.adapt import AdaptersMap
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 
-from .._core.options import ResetMode
+from .._core.resetmode import ResetMode
 from .coroutine import CoroutineDriver
 from .dbapi import DBAPIDriver
 from .originals import Originals, is_read_only
-from .protocol import (
+from .._core.driver import (
     BUSY,
     CHANGED,
     CLEAN,

@@ -17,10 +17,10 @@ from psycopg2.extensions import (
     cursor,
 )
 
-from .._core.options import ResetMode
+from .._core.resetmode import ResetMode
 from .dbapi import DBAPIDriver
 from .originals import Originals, is_read_only
-from .protocol import (
+from .._core.driver import (
     BUSY,
     CHANGED,
     CLEAN,

@@ -11,7 +11,7 @@ from .coroutine import has_coroutine_methods
 from .generic import GenericDriver
 from .generic_async import GenericAsyncDriver
 from .older import adapted
-from .protocol import Driver
+from .._core.driver import Driver
 
 # Top-level package and class name of a connection -> module here, and the driver in it.
 # By name, so that no driver is imported before the application has done so.
@@ -90,6 +90,19 @@ def resets_blindly(driver: Driver[Any], connection: object) -> bool:
         and hasattr(connection, "rollback")
         and plain_autocommit(connection) is None
     )
+
+
+def start(connecting: object) -> None:
+    """Prepare what a creator returned to be awaited."""
+    if type(connecting).__module__.partition(".")[0] == "aiosqlite":
+        from .aiosqlite import make_daemon
+
+        make_daemon(connecting)
+
+
+def discard(connection: object) -> None:
+    """Close a connection that came too late for whoever wanted it."""
+    driver_for(connection, awaited=False).terminate(connection)
 
 
 def _driver_of(connection_class: type) -> Driver[Any] | None:

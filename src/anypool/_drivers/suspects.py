@@ -7,7 +7,7 @@ rollback(), which may well do nothing. So the next reset takes a closer look.
 from __future__ import annotations
 
 from .losses import is_network_error, is_of_driver
-from .protocol import CannotReset
+from .._core.driver import CannotReset
 
 # PEP 249: errors that tell of data and statements.
 _HARMLESS = {"IntegrityError", "DataError", "NotSupportedError"}

@@ -1,10 +1,6 @@
-"""Pool: the base of all pools, and what users call on every one of them.
+"""Pool: the base of all pools: the public methods, and the putting together of the parts.
 
-A pool is layered, one file each: Slots (the books) under Closes, Connects, Fitness,
-Returns, Checkouts, and Life, that of the pool as a whole. A subclass decides which slot a
-caller gets and what becomes of it afterwards, in plain methods; everything that may wait is
-a coroutine that touches the outside only through a Runtime and a Driver. Blocking pools
-run the same coroutines (see _sync/).
+Blocking pools run the same coroutines (see _sync/).
 """
 
 from __future__ import annotations
@@ -13,37 +9,50 @@ import math
 import os
 import sys
 import weakref
-from collections import deque
 from collections.abc import Awaitable, Callable
-from inspect import iscoroutinefunction
-from typing import Any, NoReturn, Self, overload
+from types import TracebackType
+from typing import Any, ClassVar, Generic, NoReturn, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
 from .._core.checkout import Checkout, new_checkout
 from .._core.disconnects import Disconnects
 from .._core.lease import PooledConnection
-from .._core.listeners import Listener, Listeners
+from .._core.listeners import Listener
 from .._core.log import PoolLog
-from .._core.options import PoolOptions, check_creator, check_options, check_timeout
+from .._core.options import (
+    POOL_DEFAULT,
+    PoolOptions,
+    check_creator,
+    check_options,
+    check_seconds,
+    check_timeout,
+)
 from .._core.process import process
-from .._core.record import ConnectionRecord
-from .._core.stats import Counts
+from .._core.stats import PoolStats
 from .._core.waiter import Caller
 from .._drivers.older import adapted
-from .._runtimes.loop import END_TIMEOUT, AnyioRuntime
-from .._runtimes.thread import ThreadRuntime
-from .checkouts import POOL_DEFAULT
-from .closes import CLOSE_TIMEOUT
-from .finalizers import (
+from .._ledgers.ledger import Ledger
+from .._ledgers.snapshot import snapshot
+from .._ledgers.surroundings import Calls
+from .._parts.announcer import Announcer
+from .._parts.background import Background
+from .._parts.checkouts import Checkouts
+from .._parts.connector import Connector
+from .._parts.executor import Executor
+from .._parts.finalizers import (
     dropped_callback,
     lost_callback,
     terminate,
     weak_call,
     weak_coroutine,
 )
-from .job import Job
-from .life import Life
+from .._parts.path import Path
+from .._parts.reclaimer import Reclaimer
+from .._parts.resetter import Resetter
+from .._parts.shutdown import Shutdown
+from .._runtimes.loop import AnyioRuntime
+from .parts import Kinds, Parts
 
 ConnT = TypeVar("ConnT")
 T = TypeVar("T")
@@ -51,7 +60,7 @@ T = TypeVar("T")
 _getframe = sys._getframe
 
 
-class Pool(Life[ConnT]):
+class Pool(Generic[ConnT]):
     """A pool of connections that a creator makes; the base of all pools.
 
     Args:
@@ -62,9 +71,25 @@ class Pool(Life[ConnT]):
         TypeError, ValueError: an option is not what it should be; the message names it.
     """
 
-    __slots__ = ()
+    __slots__ = (
+        "__weakref__",
+        "_blocking",
+        "_caller",
+        "_disconnects",
+        "_executor",
+        "_lease_type",
+        "_ledger",
+        "_log",
+        "_options",
+        "_parts",
+        "_path",
+        "_reclaimer",
+        "_runtime",
+        "_shutdown",
+        "_use_threadlocal",
+    )
 
-    _timeout: float | None
+    _kinds: ClassVar[Kinds] = Kinds()
 
     # Not "Callable[[], ConnT]" in the second, here and wherever there are two such forms:
     # a creator of awaitables would suit that as well, and if there is an Any in the type of
@@ -89,64 +114,99 @@ class Pool(Life[ConnT]):
         if type(self) is Pool:
             raise TypeError("Pool is the base of the pools: use QueuePool or another")
         check_creator(creator)
-        self._timeout = None
-        base = check_options(type(self).__name__, options)
-        self._creator = creator
-        self._options = base
-        self._recycle = base["recycle"]
-        self._jitter = base["recycle_jitter"]
-        self._ping_after = _ping_after(base["pre_ping"])
-        self._keeps_time = self._recycle >= 0 or self._ping_after < math.inf
-        self._timed = True
-        self._timed_uses = 0
+        runtime = options.pop("_runtime", None)  # a facade's, for threads
+        self._options = base = check_options(type(self).__name__, options)
         self._use_threadlocal: bool = base["use_threadlocal"]
-        self._reset_mode = base["reset_on_return"]
-        self._lose_all = base["on_disconnect"] == "pool"
         self._log = PoolLog(type(self).__name__, base["name"], base["echo"])
+        self._disconnects: Disconnects[ConnT]
         self._disconnects = Disconnects(base["is_disconnect"], self._log)
-        self._listeners = Listeners(base["listeners"] or ())
-        self._untold = deque(self._listeners.on_first_connect)
-        self._counts = Counts()
         self._lease_type: type[Any] = PooledConnection
-        self._driver = base["driver"] and adapted(base["driver"])
-        # Set where a coroutine function, or a driver that doesn't block, shows that the
-        # creator may be called in the event loop itself.
-        self._inline = iscoroutinefunction(creator) or (
-            self._driver is not None and not self._driver.blocking
-        )
+        # What calls the pool from below doesn't keep it alive.
         weak_self = weakref.ref(self)
-        self._on_drop = dropped_callback(weak_self)
-        self._on_lost = lost_callback(weak_self)
-        self._serial = 0
-        self._epoch = 0
-        self._opened = self._closed = False
-        self._dropped: deque[ConnectionRecord[ConnT]] = deque()
-        self._clear_books()
-        self._runtime: Any = AnyioRuntime(
+        self._runtime: Any = runtime or AnyioRuntime(
             on_end=weak_coroutine(weak_self, "_on_loop_end"),
             on_move=weak_call(weak_self, "_on_move"),
             on_settle=weak_call(weak_self, "_on_settle"),
         )
-        self._blocking = False
-        self._caller = self._runtime.caller
+        self._blocking: bool = self._runtime.blocking
+        self._caller: Callable[[], Caller] = self._runtime.caller
+        calls = Calls(
+            on_decided=weak_call(weak_self, "_after_decision"),
+            on_drop=dropped_callback(weak_self),
+            on_lost=lost_callback(weak_self),
+        )
+        self._ledger = self._new_ledger(self._runtime, calls, self._is_timed(base))
+        self._put_together(creator, Background(self._runtime, weak_self), base)
         self._note_settings()
         _all_pools.add(self)
 
-    def _use_threads(self) -> None:
-        """Be the pool of a blocking facade; to be called before anything else."""
-        self._runtime = ThreadRuntime()
-        self._blocking = True
+    # Putting together.
+
+    def _is_timed(self, options: dict[str, Any]) -> bool:
+        """Tell whether the pool has to know when connections go out and come back."""
+        return (
+            options["use_times"]
+            or options["recycle"] >= 0
+            or _ping_after(options["pre_ping"]) < math.inf
+        )
+
+    def _new_ledger(self, runtime: Any, calls: Calls, timed: bool) -> Ledger[ConnT]:
+        raise NotImplementedError
+
+    def _put_together(
+        self, creator: Callable[[], Any], background: Background, options: dict[str, Any]
+    ) -> None:
+        ledger, kinds = self._ledger, self._kinds
+        lose_all = options["on_disconnect"] == "pool"
+        announcer: Announcer[ConnT]
+        announcer = Announcer(self._runtime, options["listeners"] or (), self._log)
+        closer = kinds.closer(
+            ledger, background, announcer, self._disconnects, lose_all=lose_all
+        )
+        connector: Connector[ConnT] = Connector(
+            creator,
+            ledger,
+            background,
+            announcer,
+            closer,
+            driver=options["driver"] and adapted(options["driver"]),
+            recycle=options["recycle"],
+            jitter=options["recycle_jitter"],
+            quick=not lose_all,
+        )
+        ping_after = _ping_after(options["pre_ping"])
+        inspector = kinds.inspector(
+            ledger, background, closer, self._log, ping_after=ping_after
+        )
+        resetter: Resetter[ConnT]
+        resetter = Resetter(self._runtime, announcer, closer, options["reset_on_return"])
+        checkins = kinds.checkins(ledger, self._runtime, announcer, closer, resetter)
+        self._reclaimer: Reclaimer[ConnT]
+        self._reclaimer = Reclaimer(ledger, background, closer, checkins, self._log)
+        self._shutdown: Shutdown[ConnT]
+        self._shutdown = Shutdown(ledger, self._runtime, announcer, closer)
+        self._executor = Executor(ledger, background, closer, connector)
+        self._parts = Parts(background, announcer, closer, connector, inspector, checkins)
+        self._path: Path[ConnT] = self._new_path(self._parts)
+
+    def _new_path(self, parts: Parts) -> Path[ConnT]:
+        checkouts = self._new_checkouts(parts)
+        return Path(self._ledger, checkouts, parts.checkins, self._reclaimer)
+
+    def _new_checkouts(self, parts: Parts) -> Checkouts[ConnT]:
+        return self._kinds.checkouts(
+            self._ledger,
+            self._runtime,
+            parts.announcer,
+            parts.closer,
+            parts.connector,
+            parts.inspector,
+            parts.checkins,
+            None,
+        )
 
     def _note_settings(self) -> None:
-        """Sum up what the uncontended path must know, in one attribute each."""
-        self._chatty = self._log.enabled(10)
-        self._plain_checkout = not self._listeners.on_checkout and not self._chatty
-        self._plain_checkin = (
-            not self._listeners.on_checkin
-            and not self._listeners.on_reset
-            and not self._chatty
-            and self._reset_mode != "full"
-        )
+        """Sum up what the quick path must know of listeners and logging."""
 
     # What users call.
 
@@ -203,42 +263,8 @@ class Pool(Life[ConnT]):
         In a worker thread if the pool's driver blocks, else right here.
         """
         if kwargs:
-            return await self.call(lambda: function(*args, **kwargs))
-        self._runtime.caller()
-        blocking = self._driver is not None and self._driver.blocking
-        in_thread = blocking and not iscoroutinefunction(function)
-        results: list[Any] = []
-
-        async def work() -> None:
-            results.append(await self._runtime.call(in_thread, function, *args))
-
-        if in_thread and not self._runtime.blocking:
-            # A thread that uses a connection can't be stopped; nobody else may have that
-            # connection before it is done.
-            caller = self._caller()
-            job = Job(self._runtime, work())
-            await job.run(interrupt=lambda: self._interrupt(caller))
-        else:
-            await work()
-        return results[0]
-
-    async def _interrupt(self, caller: Caller) -> None:
-        """Stop what a caller's connections are doing in worker threads."""
-        for key in list(self._out):
-            # A connect that nobody waits for any more is there in its own name.
-            lease = key() if isinstance(key, weakref.ref) else None
-            if lease is None or lease._caller != caller:
-                continue
-            record = self._out.get(key)
-            connection = None if record is None else record.connection
-            if record is None or connection is None:
-                continue
-            driver = record._driver
-            interrupt = getattr(driver, "interrupt_thread", driver.interrupt)
-            try:
-                await self._runtime.call(driver.blocking, interrupt, connection)
-            except Exception:
-                await self._cut_off(record)  # else it is waited for
+            return await self._executor.call(lambda: function(*args, **kwargs))
+        return await self._executor.call(function, *args)
 
     def add_listener(self, listener: Listener[ConnT, PooledConnection[ConnT]]) -> None:
         """Have `listener` told of this pool's connects, checkouts and checkins from now on.
@@ -249,15 +275,62 @@ class Pool(Life[ConnT]):
         self._add_listener(listener)
 
     def _add_listener(self, listener: Any) -> None:
-        told = len(self._listeners.on_first_connect)
-        self._listeners.add(listener)
-        self._untold.extend(self._listeners.on_first_connect[told:])
+        self._parts.announcer.add(listener)
         self._note_settings()
 
-    def recreate(self) -> Self:
-        """Return a new, empty pool with the same creator, options and listeners."""
-        self._log.info("Pool recreating")
-        return type(self)(self._creator, **self._recreate_options())
+    async def open(self) -> None:
+        """Begin to look after the pool; the same as entering ``async with pool``.
+
+        A pool that is never opened works, too. An opened one connects in the background, so
+        that who waits gets the first connection that comes free, new or returned; it pings,
+        renews and closes idle connections as the options say. Does nothing if it is open.
+
+        Raises:
+            PoolClosedError: the pool was closed.
+        """
+        self._runtime.caller()
+        connector = self._parts.connector
+        if connector.jitter is None and connector.recycle > 0:
+            connector.jitter = connector.recycle / 10
+        self._ledger.decide(self._ledger.open)
+
+    async def wait(self, timeout: float | None = 30.0) -> None:
+        """Wait until an opened pool has the connections that it shall have at least.
+
+        Args:
+            timeout: seconds; None: no limit.
+
+        Raises:
+            PoolTimeoutError: they could not be opened in time; its cause is the driver's
+                error, if there was one.
+            PoolClosedError: the pool is closed.
+        """
+        check_seconds("timeout", timeout)
+        self._ledger.decide(self._ledger.check_open)
+
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """Close the pool for good, with all its connections.
+
+        From now on checkouts, and those who wait, get a PoolClosedError. Idle connections
+        are closed at once, and the others when they return. Those that are still out after
+        the timeout are terminated. Detached connections aren't the pool's any more.
+
+        Args:
+            timeout: seconds to wait for what is out; None: no limit; 0: don't wait.
+        """
+        check_seconds("timeout", timeout)
+        self._runtime.caller()
+        idle = self._ledger.decide(self._ledger.close)
+        self._stop()
+        await self._shutdown.close(idle, timeout)
+        self._log.info("Pool closed. %s", self.status())
+
+    async def drain(self) -> None:
+        """Have all connections replaced by and by: those that are out when they return,
+        idle ones in the background, or in a pool that isn't open when they are next used.
+        """
+        self._runtime.caller()
+        self._ledger.decide(self._ledger.age)
 
     async def dispose(self) -> None:
         """Close the idle connections now, and those that are out when they return.
@@ -265,8 +338,38 @@ class Pool(Life[ConnT]):
         The pool can be used afterwards; it starts anew.
         """
         self._runtime.caller()
-        await self._close_slots(self._decide(self._empty))
+        await self._parts.closer.close_slots(self._ledger.decide(self._ledger.empty))
         self._log.info("Pool disposed. %s", self.status())
+
+    def recreate(self) -> Self:
+        """Return a new, empty pool with the same creator, options and listeners."""
+        self._log.info("Pool recreating")
+        return type(self)(self._parts.connector.creator, **self._recreate_options())
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot of the pool, and of what it has done since it was made."""
+        if self._ledger.is_deciding():
+            return snapshot(self._ledger)  # from a signal handler: about right will do
+        return self._ledger.decide(snapshot, self._ledger)
+
+    def status(self) -> str:
+        """Describe the pool in one line."""
+        return type(self).__name__
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None or isinstance(exc, Exception):
+            await self.close()
+        else:
+            await self.close(timeout=0)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -278,59 +381,57 @@ class Pool(Life[ConnT]):
         return f"<{type(self).__name__} {self.status()}>"
 
     def _recreate_options(self) -> dict[str, Any]:
-        return self._options | {"listeners": self._listeners.all}
+        return self._options | {"listeners": self._parts.announcer.listeners.all}
 
-    # The end of the pool's event loop, and of the pool.
+    # What is called from below.
 
-    async def _on_loop_end(self) -> None:
-        self._stop_looking_after()
-        self._runtime.settled = False  # what is cancelled now is not to be replaced
-        # What was begun beside the callers comes first: it may hold connections.
-        await self._runtime.settle(END_TIMEOUT)
-        records = [record for record in self._records() if record.connection is not None]
-        self._abandon_books()
-        self._runtime.depart()
-        for record in records:
-            await self._runtime.within(CLOSE_TIMEOUT, self._close(record, "dispose"))
-
-    def _after_fork(self) -> None:
-        """In a forked child: leave everything to the parent, whose sockets they are."""
-        # The slots as well that a task or thread of the parent has at this moment.
-        for record in [*self._records(), *self._known_records()]:
-            process.spare(record, record.connection)
-            record.connection = None
-        self._abandon_books()
-        self._counts = Counts()
-        self._runtime.after_fork()
+    def _after_decision(self) -> None:
+        """Do what could not be done in the middle of a decision."""
+        if self._ledger.dropped and self._blocking:
+            self._reclaimer.collect()
 
     def _on_settle(self, caller: Callable[[], Caller]) -> None:
         self._caller = caller
 
-    def _on_move(self) -> None:
-        self._stop_looking_after()
-        records = {*self._records(), *self._known_records()}
-        self._abandon_books()
-        for record in records:
-            if record.connection is not None:
-                self._note_close("lost")
-            terminate(record)
+    async def _on_loop_end(self) -> None:
+        self._stop()
+        await self._shutdown.end_with_loop()
+        self._start_anew()
 
-    def _abandon_books(self) -> None:
-        # Those that something is being done to as well: they can't come back from it.
-        self._epoch += 1
-        for record in [*self._records(), *self._known_records()]:
-            record._on_lost = None
-            self._count_in(record)
-        self._dropped.clear()
-        self._clear_books()
+    def _on_move(self) -> None:
+        self._stop()
+        self._shutdown.move()
+        self._start_anew()
+
+    def _after_fork(self) -> None:
+        self._shutdown.leave_to_parent()
+        self._start_anew()
+
+    # For facades.
+
+    def _was_opened(self) -> bool:
+        """Tell whether somebody wanted this pool to be open."""
+        return self._ledger.opened
+
+    def _is_misplaced(self) -> bool:
+        """Tell whether the creator of this blocking pool is one for an event loop."""
+        return False
+
+    # For subclasses.
+
+    def _stop(self) -> None:
+        """Have nobody look after the pool any more, for now."""
+
+    def _start_anew(self) -> None:
+        """The place where the pool lived is gone."""
 
     def __del__(self) -> None:
-        if hasattr(self, "_runtime"):
+        if hasattr(self, "_path"):
+            records = self._ledger.records()
             if process.is_strange():
-                process.spare(*self._records())
+                process.spare(*records)
                 return
-            self._let_care_go()
-            for record in self._records():
+            for record in records:
                 terminate(record)
             self._runtime.depart()
 

@@ -10,8 +10,8 @@ from typing_extensions import ParamSpec, TypeVar
 
 from .._core.checkout import Checkout, new_checkout
 from .._core.managing import Connector, Managers, Pools
+from .._core.options import POOL_DEFAULT
 from .base import Pool
-from .checkouts import POOL_DEFAULT
 from .queue import QueuePool
 
 P = ParamSpec("P")

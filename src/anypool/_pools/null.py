@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from typing_extensions import TypeVar
 
-from .._core.lease import Lease
-from .._core.record import ConnectionRecord
+from .._ledgers.ledger import Ledger
+from .._ledgers.null import NullLedger
+from .._ledgers.surroundings import Calls
 from .base import Pool
 
 ConnT = TypeVar("ConnT")
@@ -19,12 +22,5 @@ class NullPool(Pool[ConnT]):
 
     __slots__ = ()
 
-    def _empty(self) -> list[ConnectionRecord[ConnT]]:
-        self._epoch += 1
-        return []
-
-    def _claim(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> None:
-        self._out[lease._ref] = self._new_record()
-
-    def _restore(self, record: ConnectionRecord[ConnT]) -> bool:
-        return False
+    def _new_ledger(self, runtime: Any, calls: Calls, timed: bool) -> Ledger[ConnT]:
+        return NullLedger(runtime, calls, name=type(self).__name__, timed=timed)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any, overload
 
 from typing_extensions import TypeVar, Unpack
 
-from .._core.errors import PoolTimeoutError
 from .._core.lease import PooledConnection
 from .._core.options import (
     QueuePoolOptions,
@@ -17,13 +15,24 @@ from .._core.options import (
     check_seconds,
     check_timeout,
 )
-from .._core.record import ConnectionRecord
-from .quickpath import QuickPath
+from .._core.process import process
+from .._ledgers.ledger import Ledger
+from .._ledgers.queue import QueueLedger
+from .._ledgers.surroundings import Calls
+from .._parts.checkouts import Checkouts
+from .._parts.inspector import QueueInspector
+from .._parts.keeper import CONNECT_TIMEOUT, Keeper
+from .._parts.path import Path
+from .._parts.quickpath import QuickPath
+from .._parts.turns import Turns
+from .._parts.warmup import WarmUp
+from .base import Pool
+from .parts import Kinds, Parts
 
 ConnT = TypeVar("ConnT")
 
 
-class QueuePool(QuickPath[ConnT]):
+class QueuePool(Pool[ConnT]):
     """Keeps up to ``pool_size`` connections, and opens ``max_overflow`` more at need.
 
     It starts empty. Idle connections go out first in, first out. When all are out, callers
@@ -51,7 +60,11 @@ class QueuePool(QuickPath[ConnT]):
         TypeError, ValueError: an option is not what it should be; the message names it.
     """
 
-    __slots__ = ("_max_overflow", "_size")
+    __slots__ = ("_keeper", "_own", "_warm_up")
+
+    _kinds = Kinds(inspector=QueueInspector)
+    _ledger: QueueLedger[ConnT]
+    _path: QuickPath[ConnT]
 
     @overload
     def __init__(
@@ -82,11 +95,10 @@ class QueuePool(QuickPath[ConnT]):
         fail_fast: bool = False,
         **options: Any,
     ) -> None:
-        self._min_size = 0
-        self._set_size(pool_size, max_overflow)
         check_timeout(timeout)
         check_count("min_size", min_size, minimum=0)
-        if min_size > self._keep:
+        _check_size(pool_size, max_overflow)
+        if pool_size and min_size > pool_size:
             raise ValueError(f"min_size: expected at most pool_size, not {min_size}")
         check_seconds("max_idle", max_idle)
         check_seconds("keepalive", keepalive)
@@ -94,60 +106,165 @@ class QueuePool(QuickPath[ConnT]):
             check_count("max_waiting", max_waiting, minimum=0)
         check_bool("use_lifo", use_lifo)
         check_bool("fail_fast", fail_fast)
-        self._min_size = min_size
-        self._max_idle = max_idle
-        self._keepalive = keepalive
-        self._max_waiting = max_waiting
-        self._use_lifo = use_lifo
-        self._fail_fast = fail_fast
-        self._suspended = False
+        self._own: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": max_overflow,
+            "timeout": timeout,
+            "min_size": min_size,
+            "max_idle": max_idle,
+            "keepalive": keepalive,
+            "max_waiting": max_waiting,
+            "use_lifo": use_lifo,
+            "fail_fast": fail_fast,
+        }
         super().__init__(creator, **options)
-        self._timeout = timeout
-        self._keeps_time |= max_idle is not None or keepalive is not None
 
-    def _set_size(self, pool_size: int, max_overflow: int) -> None:
-        check_count("pool_size", pool_size, minimum=0)
-        check_count("max_overflow", max_overflow, minimum=-1)
-        unlimited = pool_size == 0
-        if not unlimited and pool_size < self._min_size:
-            raise ValueError(f"pool_size: expected at least min_size, not {pool_size}")
-        self._size = pool_size
-        self._max_overflow = max_overflow
-        self._keep = math.inf if unlimited else pool_size
-        self._capacity = (
-            math.inf if unlimited or max_overflow < 0 else pool_size + max_overflow
+    # Putting together.
+
+    def _is_timed(self, options: dict[str, Any]) -> bool:
+        own = self._own
+        kept = own["max_idle"] is not None or own["keepalive"] is not None
+        return kept or super()._is_timed(options)
+
+    def _new_ledger(self, runtime: Any, calls: Calls, timed: bool) -> Ledger[ConnT]:
+        own = self._own
+        ledger: QueueLedger[ConnT] = QueueLedger(
+            runtime,
+            calls,
+            name=type(self).__name__,
+            timed=timed,
+            min_size=own["min_size"],
+            max_waiting=own["max_waiting"],
+            use_lifo=own["use_lifo"],
+        )
+        ledger.set_size(own["pool_size"], own["max_overflow"])
+        return ledger
+
+    def _new_path(self, parts: Parts) -> Path[ConnT]:
+        self._keeper: Keeper[ConnT] = Keeper(
+            self._ledger,
+            parts.background,
+            parts.closer,
+            parts.connector,
+            parts.inspector,
+            max_idle=self._own["max_idle"],
+            keepalive=self._own["keepalive"],
+            timeout=self._own["timeout"],
+        )
+        self._warm_up = WarmUp(self._ledger, self._runtime)
+        return QuickPath(
+            self._ledger,
+            self._new_checkouts(parts),
+            parts.checkins,
+            self._reclaimer,
+            background=parts.background,
+            closer=parts.closer,
+            inspector=parts.inspector,
+            reset_mode=self._options["reset_on_return"],
+            lose_all=self._options["on_disconnect"] == "pool",
         )
 
+    def _new_checkouts(self, parts: Parts) -> Checkouts[ConnT]:
+        return Turns(
+            self._ledger,
+            self._runtime,
+            parts.announcer,
+            parts.closer,
+            parts.connector,
+            parts.inspector,
+            parts.checkins,
+            self._own["timeout"],
+            keeper=self._keeper,
+        )
+
+    def _note_settings(self) -> None:
+        announcer, mode = self._parts.announcer, self._options["reset_on_return"]
+        listeners, quiet = announcer.listeners, not announcer.chatty
+        checkout = quiet and not listeners.on_checkout
+        checkin = quiet and not (listeners.on_checkin or listeners.on_reset)
+        ledger = self._ledger
+        ledger.decide(ledger.set_plain, checkout, checkin and mode != "full")
+
     def _recreate_options(self) -> dict[str, Any]:
-        return super()._recreate_options() | {
-            "pool_size": self._size,
-            "max_overflow": self._max_overflow,
-            "timeout": self._timeout,
-            "min_size": self._min_size,
-            "max_idle": self._max_idle,
-            "keepalive": self._keepalive,
-            "max_waiting": self._max_waiting,
-            "use_lifo": self._use_lifo,
-            "fail_fast": self._fail_fast,
-        }
+        return super()._recreate_options() | self._own
+
+    # What is called from below.
+
+    def _after_decision(self) -> None:
+        ledger = self._ledger
+        if ledger.unstarted:
+            self._keeper.begin_connects()
+        if ledger.wants_look:
+            ledger.wants_look = False
+            self._keeper.kick()
+        super()._after_decision()
+
+    def _stop(self) -> None:
+        self._keeper.stop()
+
+    def _start_anew(self) -> None:
+        self._keeper.clear()
+        self._path.watches_resets = False
+
+    def __del__(self) -> None:
+        if hasattr(self, "_keeper") and not process.is_strange():
+            self._keeper.let_go()
+        super().__del__()
 
     # What users ask and do.
 
+    async def open(self) -> None:
+        """Begin to look after the pool; the same as entering ``async with pool``.
+
+        A pool that is never opened works, too. An opened one connects in the background, so
+        that who waits gets the first connection that comes free, new or returned; it pings,
+        renews and closes idle connections as the options say. Does nothing if it is open.
+
+        Raises:
+            PoolClosedError: the pool was closed.
+            Exception: with ``fail_fast``, what the first connects raise; the pool is then
+                closed.
+        """
+        await super().open()
+        self._keeper.start()
+        if self._own["fail_fast"]:
+            try:
+                timeout = self._own["timeout"] or CONNECT_TIMEOUT
+                await self._warm_up.wait(timeout, fail_fast=True)
+            except BaseException:
+                await self.close(timeout=0)
+                raise
+
+    async def wait(self, timeout: float | None = 30.0) -> None:
+        """Wait until an opened pool has ``min_size`` connections.
+
+        Args:
+            timeout: seconds; None: no limit.
+
+        Raises:
+            PoolTimeoutError: they could not be opened in time; its cause is the driver's
+                error, if there was one.
+            PoolClosedError: the pool is closed.
+        """
+        check_seconds("timeout", timeout)
+        self._runtime.caller()
+        await self._warm_up.wait(timeout)
+
     def size(self) -> int:
         """Return ``pool_size``."""
-        return self._size
+        return self._ledger.size
 
     def checkedin(self) -> int:
         """Return how many slots are idle."""
-        return len(self._idle)
+        return len(self._ledger.idle)
 
     def overflow(self) -> int:
         """Return how many slots there are beyond ``pool_size``; negative below that."""
-        return self._total - self._size
+        return self._ledger.total - self._ledger.size
 
     def checkedout(self) -> int:
         """Return how many slots are out: always size - checkedin + overflow."""
-        return self._total - len(self._idle)
+        return self._ledger.total - len(self._ledger.idle)
 
     def status(self) -> str:
         return (
@@ -170,14 +287,14 @@ class QueuePool(QuickPath[ConnT]):
             TypeError, ValueError: one of them is not what it should be.
         """
         self._runtime.caller()
-        overflow = self._max_overflow if max_overflow is None else max_overflow
-        await self._close_slots(self._decide(self._resize, pool_size, overflow), "overflow")
-
-    def _resize(self, pool_size: int, max_overflow: int) -> list[ConnectionRecord[ConnT]]:
-        self._set_size(pool_size, max_overflow)
-        surplus = self._surplus()
-        self._grow()
-        return surplus
+        own, ledger = self._own, self._ledger
+        overflow = own["max_overflow"] if max_overflow is None else max_overflow
+        _check_size(pool_size, overflow)
+        if pool_size and pool_size < own["min_size"]:
+            raise ValueError(f"pool_size: expected at least min_size, not {pool_size}")
+        own["pool_size"], own["max_overflow"] = pool_size, overflow
+        surplus = ledger.decide(ledger.resize, pool_size, overflow)
+        await self._parts.closer.close_slots(surplus, "overflow")
 
     def suspend(self) -> None:
         """Hold all checkouts back until resume(): they wait, as long as their timeout is.
@@ -185,28 +302,25 @@ class QueuePool(QuickPath[ConnT]):
         For a planned failover. What is out may be used and returned.
         """
         self._runtime.refuse_strangers()
-        self._decide(self._suspend, True)
+        self._ledger.decide(self._ledger.suspend, True)
 
     def resume(self) -> None:
         """Serve those who wait since suspend(), and all others, again."""
         self._runtime.refuse_strangers()
-        self._decide(self._suspend, False)
+        self._ledger.decide(self._ledger.suspend, False)
 
     async def _hold_back(self, suspended: bool) -> None:
-        self._decide(self._suspend, suspended)
+        self._ledger.decide(self._ledger.suspend, suspended)
 
-    def _timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
-        cause = self._backoff.error
-        if cause is not None:
-            error = PoolTimeoutError(
-                f"QueuePool: no connection within the timeout of {timeout:g}; connecting "
-                f"failed with {type(cause).__name__}"
-            )
-            error.__cause__ = cause
-            return error
-        return PoolTimeoutError(
-            f"QueuePool limit of size {self._size} overflow {self.overflow()} reached, "
-            f"connection timed out, timeout {timeout:g}"
-            if phase == "waiting"
-            else f"QueuePool: {phase} timed out, timeout {timeout:g}"
-        )
+    # For facades.
+
+    def _was_opened(self) -> bool:
+        return self._ledger.opened or self._keeper.misplaced
+
+    def _is_misplaced(self) -> bool:
+        return self._keeper.misplaced
+
+
+def _check_size(pool_size: int, max_overflow: int) -> None:
+    check_count("pool_size", pool_size, minimum=0)
+    check_count("max_overflow", max_overflow, minimum=-1)

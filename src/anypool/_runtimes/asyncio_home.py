@@ -68,10 +68,10 @@ class AsyncioHome:
         self._deadlines = Deadlines(self._loop)
         self.thread = get_ident()
         self._last: ref[Any] = ref(self)
-        # What runs beside the callers: whether it has to be run to its end, and the work,
-        # where that is so even if the task is cancelled before it begins.
+        # What runs beside the callers: whether it has to be run to its end; the work, where
+        # that is so even if the task is cancelled before it begins; and what it keeps.
         self._tasks: dict[
-            asyncio.Task[None], tuple[bool, Coroutine[Any, Any, None] | None]
+            asyncio.Task[None], tuple[bool, Coroutine[Any, Any, None] | None, object]
         ] = {}
         # uvloop's own clock stands still for as long as a step of the loop takes.
         stands_still = not isinstance(self._loop, asyncio.BaseEventLoop)
@@ -148,6 +148,7 @@ class AsyncioHome:
         work: Coroutine[Any, Any, None],
         done: Callable[[], object] | None = None,
         vital: bool = True,
+        keep: object = None,
     ) -> bool:
         if self._loop.is_closed():
             return False
@@ -156,18 +157,18 @@ class AsyncioHome:
         task: Any = self._loop.create_task(work_or_run, context=context)
         # Whoever closes the loop under a pool has nothing to hear of the pool's own tasks.
         task._log_destroy_pending = False
-        self._tasks[task] = vital, work if assured else None
+        self._tasks[task] = vital, work if assured else None, keep
         task.add_done_callback(self._ended, context=context)
         if done is not None:
             task.add_done_callback(lambda _: done(), context=context)
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        _, work = self._tasks.pop(task)
+        _, work, keep = self._tasks.pop(task)
         if task.cancelled():
             if work is not None and getcoroutinestate(work) == CORO_CREATED:
                 # asyncio.run() cancels all tasks in the end, and some before they begin.
-                self.spawn(work)
+                self.spawn(work, keep=keep)
             # If that was before its first step, the error has its arguments (from Python
             # 3.12 on), in a cycle. A slot that is lost must not have to wait for the
             # garbage collector, least of all at the end of the program.
@@ -177,7 +178,7 @@ class AsyncioHome:
                 clear_frames(error.__traceback__)
 
     async def settle(self, timeout: float) -> None:
-        for task, (vital, _) in list(self._tasks.items()):
+        for task, (vital, *_) in list(self._tasks.items()):
             if not vital:
                 task.cancel()
         me, deadline = asyncio.current_task(), self._loop.time() + timeout

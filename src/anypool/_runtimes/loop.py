@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from contextvars import Context, copy_context
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -18,13 +18,10 @@ import anyio.to_thread
 
 from .._core.errors import InvalidRequestError
 from .._core.options import check_made
+from .._core.record import ConnectionRecord
 from .._core.waiter import Caller, Gate
-from .._drivers.registry import driver_for
 from .contexts import Contextless, InContext
 from .thread import needs_loop
-
-if TYPE_CHECKING:
-    from .._core.record import ConnectionRecord
 
 RETURN_TIMEOUT = 5.0
 """Seconds that the return of a connection may go on after its caller was cancelled."""
@@ -79,6 +76,7 @@ class Home(Protocol):
         work: Coroutine[Any, Any, None],
         done: Callable[[], object] | None = None,
         vital: bool = True,
+        keep: object = None,
     ) -> bool:
         """Run `work` in a task of its own, `vital` if it must get to its end."""
         ...
@@ -187,13 +185,19 @@ class AnyioRuntime:
         return anyio.Lock(fast_acquire=True)
 
     async def open(
-        self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
+        self,
+        record: ConnectionRecord[Any],
+        creator: Callable[[], Any],
+        *,
+        inline: bool,
+        start: Callable[[Any], object],
+        discard: Callable[[Any], object],
     ) -> bool:
         context = Context()
         if inline:
             connection = context.run(creator)
         else:
-            delivery = _Delivery(partial(context.run, creator))
+            delivery = _Delivery(partial(context.run, creator), discard)
             try:
                 await self._in_thread(delivery.make)
                 connection = delivery.connection
@@ -204,7 +208,7 @@ class AnyioRuntime:
                 connection = context.run(creator)
         awaited = isawaitable(connection)
         if awaited:
-            _before_await(connection)
+            start(connection)
             connection = await InContext(context, connection)
         check_made(connection)
         record.connection = connection
@@ -269,12 +273,17 @@ class AnyioRuntime:
         return self._home is not None and self._home.post(callback)
 
     def spawn(
-        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+        self,
+        work: Coroutine[Any, Any, None],
+        done: Callable[[], object] | None = None,
+        keep: object = None,
     ) -> bool:
-        return self._home is not None and self._home.spawn(work, done)
+        return self._home is not None and self._home.spawn(work, done, keep=keep)
 
-    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> bool:
-        if self._home is None or not self._home.spawn(work, vital=vital):
+    def start(
+        self, work: Coroutine[Any, Any, None], *, vital: bool = False, keep: object = None
+    ) -> bool:
+        if self._home is None or not self._home.spawn(work, vital=vital, keep=keep):
             work.close()
         return True
 
@@ -289,9 +298,12 @@ class AnyioRuntime:
 class _Delivery:
     """A connection that is made in a thread, for a task that may be gone by then."""
 
-    def __init__(self, creator: Callable[[], Any]) -> None:
+    def __init__(
+        self, creator: Callable[[], Any], discard: Callable[[Any], object]
+    ) -> None:
         self.connection: Any = None
         self._creator = creator
+        self._discard = discard
         self._lock = threading.Lock()
         self._refused = False
 
@@ -315,7 +327,7 @@ class _Delivery:
         if isinstance(self.connection, Coroutine):
             self.connection.close()
         else:
-            driver_for(self.connection, awaited=False).terminate(self.connection)
+            self._discard(self.connection)
 
 
 def _outcome(
@@ -349,10 +361,3 @@ def _home_class(backend: str) -> type[Home]:
     from .asyncio_home import AsyncioHome
 
     return AsyncioHome
-
-
-def _before_await(connecting: object) -> None:
-    if type(connecting).__module__.partition(".")[0] == "aiosqlite":
-        from .._drivers.aiosqlite import make_daemon
-
-        make_daemon(connecting)

@@ -59,7 +59,13 @@ class Runtime(Protocol):
         ...
 
     async def open(
-        self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
+        self,
+        record: ConnectionRecord[Any],
+        creator: Callable[[], Any],
+        *,
+        inline: bool,
+        start: Callable[[Any], object],
+        discard: Callable[[Any], object],
     ) -> bool:
         """Have the creator make the record's connection; tell whether it was awaited.
 
@@ -67,6 +73,8 @@ class Runtime(Protocol):
             record: gets the connection the moment it is there.
             creator: makes it, or an awaitable of it.
             inline: whether it is known not to block.
+            start: is given what is about to be awaited.
+            discard: is given a connection that came too late.
         """
         ...
 
@@ -101,7 +109,10 @@ class Runtime(Protocol):
         ...
 
     def spawn(
-        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+        self,
+        work: Coroutine[Any, Any, None],
+        done: Callable[[], object] | None = None,
+        keep: object = None,
     ) -> bool:
         """Where the pool lives: run `work` beside the callers; False if that is gone.
 
@@ -110,15 +121,19 @@ class Runtime(Protocol):
         Args:
             work: what to run.
             done: called when it has ended, even if it was cancelled before it began.
+            keep: what is kept alive until then.
         """
         ...
 
-    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> bool:
+    def start(
+        self, work: Coroutine[Any, Any, None], *, vital: bool = False, keep: object = None
+    ) -> bool:
         """Begin `work` beside the callers without waiting for it: in a task or thread.
 
         Args:
             work: what to run.
             vital: whether it has to get to its end even if the pool closes.
+            keep: what is kept alive until it has ended.
 
         Returns:
             False if there is no thread to be had. Then the work has not begun.

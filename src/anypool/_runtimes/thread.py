@@ -90,7 +90,13 @@ class ThreadRuntime:
         return threading.Lock()
 
     async def open(
-        self, record: ConnectionRecord[Any], creator: Callable[[], Any], *, inline: bool
+        self,
+        record: ConnectionRecord[Any],
+        creator: Callable[[], Any],
+        *,
+        inline: bool,
+        start: Callable[[Any], object],
+        discard: Callable[[Any], object],
     ) -> bool:
         try:
             # On one line, so that no interrupt can strike between the two.
@@ -133,18 +139,23 @@ class ThreadRuntime:
         return True
 
     def spawn(
-        self, work: Coroutine[Any, Any, None], done: Callable[[], object] | None = None
+        self,
+        work: Coroutine[Any, Any, None],
+        done: Callable[[], object] | None = None,
+        keep: object = None,
     ) -> bool:
         run(work)
         if done is not None:
             done()
         return True
 
-    def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> bool:
+    def start(
+        self, work: Coroutine[Any, Any, None], *, vital: bool = False, keep: object = None
+    ) -> bool:
         # A daemon: the end of the program doesn't wait for it.
         thread = threading.Thread(
             target=Context().run,
-            args=(self._work, work),
+            args=(self._work, work, keep),
             daemon=True,
             name="anypool worker",
         )
@@ -160,7 +171,7 @@ class ThreadRuntime:
             raise
         return True
 
-    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+    def _work(self, work: Coroutine[Any, Any, None], keep: object) -> None:
         try:
             run(work)
         finally:

@@ -81,10 +81,11 @@ class TrioHome:
         work: Coroutine[Any, Any, None],
         done: Callable[[], object] | None = None,
         vital: bool = True,
+        keep: object = None,
     ) -> bool:
         if not self.alive():
             return False
-        new = _Work(work, done, vital, self._ending.is_set() and vital)
+        new = _Work(work, done, vital, self._ending.is_set() and vital, keep)
         self._works.add(new)
         trio.lowlevel.spawn_system_task(new.run, self._works, context=Context())
         return True
@@ -137,6 +138,7 @@ class _Work:
         done: Callable[[], object] | None,
         vital: bool,
         at_the_end: bool,
+        keep: object,
     ) -> None:
         self.vital = vital
         deadline = trio.current_time() + END_TIMEOUT if at_the_end else math.inf
@@ -144,6 +146,7 @@ class _Work:
         self.ended = trio.Event()
         self._work = work
         self._done = done
+        self._keep = keep
 
     async def run(self, works: set[_Work]) -> None:
         try:

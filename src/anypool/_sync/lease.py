@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import TypeVar
 
 from .._core.lease import Lease
+from .._core.owner import Owner
 from .._runtimes.callers import this_thread
 from .cursor import PooledCursor
-
-if TYPE_CHECKING:
-    from .._pools import base
-    from .pools import Pool
 
 ConnT = TypeVar("ConnT")
 
@@ -28,11 +25,10 @@ class PooledConnection(Lease[ConnT]):
 
     __slots__ = ()
 
-    _owner: Pool[ConnT]
-
     @property
-    def _pool(self) -> base.Pool[ConnT]:
-        return self._owner._pool
+    def _pool(self) -> Owner:
+        pool: Owner = self._owner._pool
+        return pool
 
     def close(self) -> None:
         """Return the connection to the pool; close it, if it was detached.
@@ -47,12 +43,13 @@ class PooledConnection(Lease[ConnT]):
     def _close(self) -> None:
         owner = self._owner
         pool = owner._pool
+        path = owner._pool._path
         if pool._blocking:
-            record = pool._checkin_nowait(self, this_thread.caller)
+            record = path.checkin_nowait(self, this_thread.caller)
             if record is not None:
-                owner._run(pool._checkin, record)
+                owner._run(path.checkin, record)
         else:
-            owner._run(pool._checkin_lease, self)
+            owner._run(path.checkin_lease, self)
 
     def invalidate(self, exc: BaseException | None = None) -> None:
         """Close the driver's connection now, and return its slot, which connects anew.
@@ -64,7 +61,7 @@ class PooledConnection(Lease[ConnT]):
             InvalidRequestError: the lease was closed or invalidated before.
         """
         self.connection  # noqa: B018  # raises if there is none
-        self._owner._run(self._pool._invalidate, self, exc)
+        self._owner._run(self._pool._path.invalidate, self, exc)
 
     def detach(self) -> None:
         """Take the connection out of the pool for good.
@@ -73,7 +70,7 @@ class PooledConnection(Lease[ConnT]):
         opens another one in its place at need. Does nothing on a closed lease.
         """
         if self._connection is not None:
-            self._owner._run(self._pool._detach_lease, self)
+            self._owner._run(self._pool._path.detach, self)
 
     def cursor(self, *args: Any, **kwargs: Any) -> PooledCursor:
         """Open a cursor. If the driver can't, the connection is invalidated.
@@ -105,12 +102,13 @@ class PooledConnection(Lease[ConnT]):
         elif self._count == 1:
             # _close() once more, in place: 0.06 µs less on CPython 3.11.
             pool = self._owner._pool
+            path = pool._path
             if pool._blocking:
-                record = pool._checkin_nowait(self, this_thread.caller)
+                record = path.checkin_nowait(self, this_thread.caller)
                 if record is None:
                     return
-                self._owner._run(pool._checkin, record)
+                self._owner._run(path.checkin, record)
             else:
-                self._owner._run(pool._checkin_lease, self)
+                self._owner._run(path.checkin_lease, self)
         else:
             self.close()

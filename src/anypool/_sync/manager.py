@@ -9,7 +9,7 @@ from typing import Any, Generic, overload
 from typing_extensions import ParamSpec, TypeVar
 
 from .._core.managing import Connector, Managers, Pools
-from .._pools.checkouts import POOL_DEFAULT
+from .._core.options import POOL_DEFAULT
 from .lease import PooledConnection
 from .pools import Pool, QueuePool
 

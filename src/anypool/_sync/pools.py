@@ -18,11 +18,11 @@ from .._core.listeners import Listener
 from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions, check_timeout
 from .._core.stats import PoolStats
 from .._pools import assertion, base, null, queue, singleton, static
-from .._pools.checkouts import POOL_DEFAULT
-from .._pools.closes import CLOSE_TIMEOUT
+from .._core.options import POOL_DEFAULT
+from .._parts.closer import CLOSE_TIMEOUT
 from .._runtimes import callers
 from .._runtimes.callers import caller_here, current_caller, find_caller, this_thread
-from .._runtimes.thread import AwaitableCreator, run
+from .._runtimes.thread import AwaitableCreator, ThreadRuntime, run
 from .begun import first_then, without_first
 from .bridge import Bridge, LoopThread, Visit
 from .lease import PooledConnection
@@ -64,15 +64,14 @@ class Pool(Generic[ConnT]):
     ) -> None: ...
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         self._lease_type = PooledConnection
+        in_loop = iscoroutinefunction(creator)
+        if not in_loop:
+            options["_runtime"] = ThreadRuntime()
         self._pool: base.Pool[ConnT] = self._pool_class(creator, **options)
         # What runs the pool's coroutines, if it isn't a trampoline.
-        self._bridge: Bridge | None = None
+        self._bridge: Bridge | None = LoopThread() if in_loop else None
         self._switching = threading.Lock()
         _all_facades.add(self)
-        if iscoroutinefunction(creator):
-            self._bridge = LoopThread()
-        else:
-            self._pool._use_threads()
 
     @property
     def async_pool(self) -> base.Pool[ConnT]:
@@ -102,7 +101,7 @@ class Pool(Generic[ConnT]):
             caller = this_thread.caller
             if caller is None or caller_here() is not caller or callers.running_loop():
                 caller = find_caller()
-            lease: PooledConnection[ConnT] = pool._checkout_nowait(
+            lease: PooledConnection[ConnT] = pool._path.checkout_nowait(
                 self, caller, pool._use_threadlocal, frame.f_code, frame.f_lasti
             )
             if lease._count:
@@ -130,10 +129,10 @@ class Pool(Generic[ConnT]):
         caller, pool = current_caller(), self._pool
         if not pool._blocking:
             lease: PooledConnection[ConnT] = self._run(
-                pool._checkout_for, self, caller, share, timeout, code, lasti
+                pool._path.checkout_for, self, caller, share, timeout, code, lasti
             )
             return lease
-        lease = pool._checkout_nowait(self, caller, share, code, lasti)
+        lease = pool._path.checkout_nowait(self, caller, share, code, lasti)
         if lease._count:
             return lease
         return self._finish(pool, lease, share, timeout, code, lasti)
@@ -149,7 +148,7 @@ class Pool(Generic[ConnT]):
     ) -> PooledConnection[ConnT]:
         """Do what a checkout could not do without waiting or I/O."""
         try:
-            pool._checkout_blocking(lease, share, timeout, code, lasti)
+            pool._path.checkout_blocking(lease, share, timeout, code, lasti)
             return lease
         except AwaitableCreator as found:
             awaitable = found.awaitable
@@ -165,11 +164,11 @@ class Pool(Generic[ConnT]):
             blocking = self._pool
             if blocking._blocking:
                 self._bridge = bridge = LoopThread()
-                creator = first_then(first, blocking._creator)
+                creator = first_then(first, blocking._parts.connector.creator)
                 pool = type(blocking)(creator, **blocking._recreate_options())
                 try:
                     if blocking._was_opened():
-                        blocking._stop_looking_after()
+                        blocking._stop()
                         run(blocking._runtime.settle(CLOSE_TIMEOUT))
                         bridge.call(pool.open)
                 finally:
@@ -213,7 +212,7 @@ class Pool(Generic[ConnT]):
         """Return a new, empty pool with the same creator, options and listeners."""
         if isinstance(self._bridge, Visit):
             raise InvalidRequestError("recreate the async pool, not the facade over it")
-        creator = without_first(self._pool._creator)
+        creator = without_first(self._pool._parts.connector.creator)
         return type(self)(creator, **self._pool._recreate_options())
 
     def open(self) -> None:
@@ -231,7 +230,7 @@ class Pool(Generic[ConnT]):
         try:
             self._run_in_place("open")
         except BaseException:
-            if self._pool._closed:
+            if self._pool._ledger.closed:
                 self._end_loop()
             raise
 
@@ -274,7 +273,7 @@ class Pool(Generic[ConnT]):
     def _end_loop(self) -> None:
         bridge = self._bridge
         # Detached connections need their loop; it ends with the facade then.
-        if isinstance(bridge, LoopThread) and not self._pool._detached:
+        if isinstance(bridge, LoopThread) and not self._pool._ledger.leases.detached:
             bridge.stop()
             bridge.thread.join(CLOSE_TIMEOUT)
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from .._core.record import ConnectionRecord
-
-if TYPE_CHECKING:
-    from .quickpath import QuickPath
+from .._ledgers.ledger import Ledger
 
 OVERDUE: Final = object()
 """Takes the place of a record's task whose reset is being given up."""
+
+
+class Watched(Protocol):
+    """Whose resets are watched."""
+
+    watches_resets: bool
+
+    @property
+    def ledger(self) -> Ledger[Any]: ...
 
 
 class ResetWatch:
@@ -23,34 +30,35 @@ class ResetWatch:
     overdue. So a reset is given up after one to two times RETURN_TIMEOUT.
     """
 
-    def __init__(self, pool: QuickPath[Any], seconds: float) -> None:
-        self._pool = weakref.ref(pool)
+    def __init__(self, path: Watched, runtime: Any, seconds: float) -> None:
+        self._path = weakref.ref(path)
+        self._runtime = runtime
         self._seconds = seconds
         # With each slot how often it had been checked out by then.
         self._seen: dict[ConnectionRecord[Any], int] = {}
 
     def begin(self) -> None:
         """Look from now on, until there is nothing to be seen."""
-        pool = self._pool()
-        if pool is not None:
-            pool._watches_resets = True
-            pool._runtime.later(self._seconds, self._look)
+        path = self._path()
+        if path is not None:
+            path.watches_resets = True
+            self._runtime.later(self._seconds, self._look)
 
     def _look(self) -> None:
-        pool = self._pool()
-        if pool is None:
+        path = self._path()
+        if path is None:
             return
         under_way: dict[ConnectionRecord[Any], int] = {}
-        for record in pool._known_records():
+        for record in path.ledger.known_records():
             caller = record._resetting
             if caller is None or caller is OVERDUE:
                 continue
             under_way[record] = record._checkouts
             if self._seen.get(record) == record._checkouts:
                 record._resetting = OVERDUE
-                pool._runtime.cancel(caller)
+                self._runtime.cancel(caller)
         self._seen = under_way
         if under_way:
-            pool._runtime.later(self._seconds, self._look)
+            self._runtime.later(self._seconds, self._look)
         else:
-            pool._watches_resets = False
+            path.watches_resets = False

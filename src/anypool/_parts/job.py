@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from anyio import CancelScope
 
-if TYPE_CHECKING:
-    from .._runtimes.protocol import Runtime
+from .background import Background
 
 
 class Job:
@@ -21,14 +20,15 @@ class Job:
         afterwards: called when the work has ended, if its caller left before that.
     """
 
-    def __init__(self, runtime: Runtime, work: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, background: Background, work: Coroutine[Any, Any, None]) -> None:
         self.done = False
         self.afterwards: Callable[[Job], object] | None = None
-        self._runtime = runtime
+        self._background = background
+        self._runtime = background.runtime
         self._work = work
         self._begun = False
         self._left = False
-        self._gate = runtime.gate()
+        self._gate = self._runtime.gate()
         self._error: BaseException | None = None
 
     async def run(
@@ -40,7 +40,7 @@ class Job:
             interrupt: stay until the work is done even if cancelled, which is then raised;
                 and call this, to have it done soon.
         """
-        self._runtime.spawn(self._run(), self._ended)
+        self._background.spawn(self._run(), self._ended)
         try:
             await self._runtime.wait(self._gate, None)
             if not self._begun:
@@ -48,7 +48,7 @@ class Job:
         except BaseException:
             self._left = True
             if interrupt is not None and not self.done:
-                self._runtime.spawn(interrupt())
+                self._background.spawn(interrupt())
             while interrupt is not None and not self.done:
                 # More than one native cancellation may come; asyncio's break any shield.
                 with suppress(anyio.get_cancelled_exc_class()), CancelScope(shield=True):

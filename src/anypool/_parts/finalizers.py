@@ -54,22 +54,22 @@ def dropped_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
         pool = weak_pool()
         if pool is None or is_strange():
             return
+        ledger = pool._ledger
         try:
-            record = pool._out.pop(ref, None)
+            record = ledger.leases.out.pop(ref, None)
         except TypeError:  # it was never hashed, and so is in no book
             return
         if record is not None:
-            pool._note_use(record)
+            ledger.note_use(record)
         else:
-            detached = pool._detached.pop(ref, None)
-            if detached is None:
+            record = ledger.leases.detached.pop(ref, None)
+            if record is None:
                 return
-            record = detached
         if sys.is_finalizing():  # pragma: no cover  # nothing measures that: test_exit.py
             terminate(record)
             return
         filename, line = record._line()
-        pool._checkin_later(record)
+        pool._path.reclaim(record)
         warnings.warn_explicit(
             f"a lease of {type(pool).__name__} was dropped without close(); it was checked "
             f"out at {filename}:{line}",
@@ -90,13 +90,28 @@ def lost_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
         terminate(record)
         if pool is not None:
             # An empty slot takes the place of the one that is gone, and its statistics.
-            pool._known.pop(weakref.ref(record), None)
-            stand_in = pool._new_record()
+            pool._ledger.known.pop(weakref.ref(record), None)
+            stand_in = pool._ledger.new_record()
             stand_in._checkouts, stand_in._used = record._checkouts, record._used
             stand_in._ending = had_connection
-            pool._checkin_later(stand_in)
+            pool._path.reclaim(stand_in)
 
     return lost
+
+
+def death_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
+    """Make the finalizer of the callers of a SingletonTaskPool."""
+    is_strange = process.is_strange
+
+    def died(caller: Any) -> None:
+        pool = weak_pool()
+        if pool is None or is_strange():
+            return
+        for record in pool._ledger.forget_caller(caller):
+            record._on_lost = None  # no slot any more: only its connection is left to close
+            pool._path.reclaim(record)
+
+    return died
 
 
 def weak_call(weak_self: weakref.ref[Any], name: str) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from typing_extensions import TypeVar
 
-from .._core.options import ResetMode
+from .resetmode import ResetMode
 
 ConnT_contra = TypeVar("ConnT_contra", contravariant=True)
 

@@ -5,26 +5,40 @@ from __future__ import annotations
 import math
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .base import Pool
+from .._core.log import PoolLog
+
+
+class Tending(Protocol):
+    """A keeper."""
+
+    def tend(self) -> float:
+        """See what is due; return the seconds until there may be something again."""
+        ...
 
 
 class Care:
-    """A task, or in a blocking pool a thread, that looks at the pool when something is due.
+    """A task, or in a blocking pool a thread, that has the keeper look at the pool.
 
-    It never waits for anything else, and doesn't keep the pool alive.
+    It never waits for anything else, and keeps neither of them alive.
 
     Attributes:
         at_work: whether it has begun, and not ended.
         ended: whether it has to end.
     """
 
-    def __init__(self, pool: Pool[Any]) -> None:
-        self._pool = weakref.ref(pool)
-        self._runtime = pool._runtime
-        self._log = pool._log
+    def __init__(self, keeper: weakref.ref[Tending], runtime: Any, log: PoolLog) -> None:
+        """Make one that does nothing yet.
+
+        Args:
+            keeper: has a look.
+            runtime: where it runs.
+            log: is told of what goes wrong.
+        """
+        self._keeper = keeper
+        self._runtime = runtime
+        self._log = log
         self._gate: Any = None
         self.ended = False
         self._unclaimed = [None]
@@ -64,21 +78,21 @@ class Care:
 
     async def _look_again_and_again(self) -> None:
         while True:
-            pool = self._pool()
-            if pool is None:
+            keeper = self._keeper()
+            if keeper is None:
                 return
             # Before the look, so that a kick from now on is not missed.
             self._gate = gate = self._runtime.gate()
             if self.ended:
                 return
-            delay = self._look(pool)
+            delay = self._look(keeper)
             waiting = self._runtime.wait(gate, None if math.isinf(delay) else delay)
-            del pool  # perhaps the last reference, with which the runtime goes out of use
+            del keeper  # perhaps the last reference, with which the runtime goes out of use
             await waiting
 
-    def _look(self, pool: Pool[Any]) -> float:
+    def _look(self, keeper: Tending) -> float:
         try:
-            return pool._tend()
+            return keeper.tend()
         except Exception as error:
             self._log.exception("The pool could not be looked after", error)
             return 1.0

@@ -1,0 +1,209 @@
+"""Sharing: the parts of pools whose slots are not one caller's at a time.
+
+Several callers may want to open or close a slot's connection; one does at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from threading import get_ident
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
+
+from .._core.errors import InvalidRequestError
+from .._core.lease import Lease
+from .._core.record import ConnectionRecord
+from .._core.stats import CloseReason
+from .._ledgers.ledger import Ledger
+from .checkins import Checkins
+from .checkouts import Checkouts
+from .closer import Closer
+from .inspector import Inspector
+
+ConnT = TypeVar("ConnT")
+
+
+class Turnstile(Generic[ConnT]):
+    """Lets one caller at a time do something to a slot's connection."""
+
+    __slots__ = ("_ledger", "_runtime")
+
+    def __init__(self, ledger: Ledger[ConnT], runtime: Any) -> None:
+        self._ledger = ledger
+        self._runtime = runtime
+
+    async def alone(
+        self,
+        record: ConnectionRecord[ConnT],
+        work: Callable[..., Coroutine[Any, Any, None]],
+        *args: Any,
+    ) -> None:
+        """Do work on a slot's connection while nobody else does."""
+        ledger = self._ledger
+        mutex = ledger.decide(self._mutex, record)
+        if self._runtime.blocking:
+            if record._worker == get_ident() and mutex.locked():
+                raise InvalidRequestError(
+                    f"{ledger.name}: a listener asked for the connection that it was "
+                    "called for, which it has as an argument"
+                )
+            # On one line, as in Ledger.decide().
+            with mutex: await self._noted(record, work, args)  # fmt: skip # noqa: E701
+            if ledger.dropped:
+                ledger.calls.on_decided()
+        else:
+            async with mutex:
+                await work(*args)
+
+    async def _noted(
+        self,
+        record: ConnectionRecord[ConnT],
+        work: Callable[..., Coroutine[Any, Any, None]],
+        args: tuple[Any, ...],
+    ) -> None:
+        """Note which thread is at work, so that it doesn't come to wait for itself."""
+        record._worker = get_ident()
+        try:
+            await work(*args)
+        finally:
+            record._worker = 0
+
+    def _mutex(self, record: ConnectionRecord[ConnT]) -> Any:
+        if record._mutex is None:
+            record._mutex = self._runtime.mutex()
+        return record._mutex
+
+
+class SharedCloser(Closer[ConnT]):
+    """Closes what others may be closing, too."""
+
+    __slots__ = ("_turnstile",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._turnstile = Turnstile(self._ledger, self._runtime)
+
+    async def close(
+        self, record: ConnectionRecord[ConnT], reason: CloseReason | None
+    ) -> None:
+        # Several may want to close it; the first to take it does.
+        taken = self.move_out(record)
+        if taken.connection is not None:
+            await super().close(taken, reason)
+
+    async def invalidate_alone(
+        self,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        reason: CloseReason | None = "invalid",
+    ) -> None:
+        connection = record.connection
+        await self._turnstile.alone(
+            record, self._invalidate_if, connection, record, error, reason
+        )
+
+    async def _invalidate_if(
+        self,
+        connection: ConnT | None,
+        record: ConnectionRecord[ConnT],
+        error: BaseException | None,
+        reason: CloseReason | None,
+    ) -> None:
+        if record.connection is connection:  # nobody else has replaced it meanwhile
+            await self.invalidate(record, error, reason)
+
+    def drop(self, record: ConnectionRecord[ConnT]) -> None:
+        try:
+            if record._users == 1 and record.connection is not None:
+                self.count("lost")
+                self.abandon(record)
+        finally:
+            self.put_back(record)
+
+
+class SharedInspector(Inspector[ConnT]):
+    """Leaves a connection alone that more than one has."""
+
+    __slots__ = ()
+
+    def is_stale(self, record: ConnectionRecord[ConnT]) -> bool:
+        return record._users == 1 and super().is_stale(record)
+
+    def _is_ping_due(self, record: ConnectionRecord[ConnT], since: float) -> bool:
+        return record._users == 1 and super()._is_ping_due(record, since)
+
+
+class SharedCheckouts(Checkouts[ConnT]):
+    """Connects one at a time."""
+
+    __slots__ = ("_turnstile",)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._turnstile = Turnstile(self._ledger, self._runtime)
+
+    async def _connect(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
+        connect = self._turnstile.alone(record, self._connect_alone, record)
+        if self._runtime.blocking or self._connector.inline:
+            await connect
+        else:
+            # A creator or ping in a thread goes on when this caller leaves; the next one
+            # then waits for its connection.
+            await self._connector.work_on(lease, connect)
+
+    async def _connect_alone(self, record: ConnectionRecord[ConnT]) -> None:
+        await self._inspector.close_unfit(record)
+        if record.connection is None:
+            await self._connector.connect(record)
+
+
+class SharedCheckins(Checkins[ConnT]):
+    """Returns one at a time."""
+
+    __slots__ = ("_turnstile",)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._turnstile = Turnstile(self._ledger, self._runtime)
+
+    async def checkin(
+        self, record: ConnectionRecord[ConnT], hurried: bool = False, quiet: bool = False
+    ) -> None:
+        if self._ledger.is_deciding():
+            self._ledger.dropped.append(record)  # what this one interrupts sees to it
+            return
+        begun = False
+        checkin = super().checkin
+
+        async def work() -> None:
+            nonlocal begun
+            begun = True
+            # While others have the connection, nothing of theirs may be interrupted.
+            await checkin(record, hurried and record._users == 1, quiet)
+
+        try:
+            await self._turnstile.alone(record, work)
+        except BaseException:
+            if not begun and record._on_lost is not None:  # cancelled while it waited
+                self._closer.drop(record)
+            raise
+
+
+class SingletonCheckouts(SharedCheckouts[ConnT]):
+    """Closes what had to make room for a new caller's connection."""
+
+    __slots__ = ()
+
+    async def acquire(
+        self,
+        lease: Lease[ConnT],
+        timeout: float | None,
+        first: bool = False,
+        left: float | None = None,
+    ) -> None:
+        await super().acquire(lease, timeout, first, left)
+        ledger: Any = self._ledger
+        if ledger.evicted:
+            evicted = ledger.decide(ledger.take_evicted)
+            await self._closer.close_slots(evicted, "overflow")
