@@ -139,8 +139,6 @@ class _MariaDB(_Live):
 class _DBAPI(_Live, DriverContract[Any]):
     """Blocking drivers, as PEP 249 has them."""
 
-    backends = ("asyncio", "trio")
-
     def ask(self, connection: Any, *statements: str) -> Any:
         """Execute statements; return the first column of the last one's first row."""
         with closing(connection.cursor()) as cursor:
@@ -180,6 +178,8 @@ class _Coroutines(_Live, DriverContract[Any]):
 
 
 class TestPsycopg(_Postgres, _DBAPI):
+    backends = ("asyncio", "trio")
+
     def connect(self) -> Any:
         return psycopg.connect(**self.address)
 
@@ -236,6 +236,8 @@ class TestAsyncPsycopg(_Postgres, _Coroutines):
 
 
 class TestPsycopg2(_Postgres, _DBAPI):
+    over = False
+
     def connect(self) -> Any:
         return psycopg2.connect(**self.address)
 
@@ -289,8 +291,11 @@ class TestAsyncpg(_Postgres, _Coroutines):
 
 
 class TestPyMySQL(_MariaDB, _DBAPI):
+    over = False
+
     def connect(self) -> Any:
-        return pymysql.connect(**self.address)
+        address = self.address
+        return pymysql.connect(database=address.pop("db"), **address)
 
     def make_changed(self, connection: Any, /) -> None:
         connection.autocommit(True)
@@ -317,6 +322,7 @@ class TestPyMySQL(_MariaDB, _DBAPI):
 
 
 class _AsyncMySQL(_MariaDB, _Coroutines):
+    over = False
     package: ClassVar[str]
 
     async def connect(self) -> Any:
@@ -356,7 +362,6 @@ class TestAsyncmy(_AsyncMySQL):
 
 
 class TestDuckDB(DriverContract[duckdb.DuckDBPyConnection]):
-    backends = ("asyncio", "trio")
     tells_open = False
 
     @pytest.fixture(autouse=True)

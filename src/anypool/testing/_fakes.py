@@ -19,7 +19,7 @@ class FakeBase:
         calls: all that was done to it, in order, by callers and by the pool.
         in_transaction: whether a transaction is open. A statement begins one, unless
             `autocommit` is on.
-        autocommit: as of the driver's; a pool puts it back when its user has changed it.
+        autocommit: as many drivers have it; a pool puts that of a FakeConnection back.
         busy: set it, and the connection has an answer that nobody has read, as that of a
             half-read cursor: a pool closes such a one when it returns.
         closed: whether it is closed.

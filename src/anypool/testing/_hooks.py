@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, ClassVar, Generic
+from collections.abc import Awaitable, Callable, Iterable
+from functools import wraps
+from typing import Any, ClassVar, Generic, cast
 from unittest import SkipTest
 
 from typing_extensions import TypeVar
@@ -11,6 +12,7 @@ from typing_extensions import TypeVar
 from anypool import Driver
 
 ConnT = TypeVar("ConnT")
+CheckT = TypeVar("CheckT", bound=Callable[..., None])
 
 
 class Hooks(Generic[ConnT]):
@@ -23,6 +25,7 @@ class Hooks(Generic[ConnT]):
         driver: the driver to test. None (the default): what pools choose by themselves.
         backends: the event loops that the connections work in: "asyncio" (the default),
             "trio". For blocking connections, those in which to try them.
+        over: whether to test under ``sync.over()`` as well. Default True.
         tells_open: whether ``state()`` tells a connection with an open transaction from one
             without. Default True.
         bound: seconds within which every return has to be over. Default 10.
@@ -30,6 +33,7 @@ class Hooks(Generic[ConnT]):
 
     driver: ClassVar[Driver[Any] | None] = None
     backends: ClassVar[tuple[str, ...]] = ("asyncio",)
+    over: ClassVar[bool] = True
     tells_open: ClassVar[bool] = True
     bound: ClassVar[float] = 10.0
 
@@ -94,12 +98,32 @@ class Hooks(Generic[ConnT]):
         return not driver.is_open(connection)
 
 
+def missing(hooks: Hooks[Any], names: Iterable[str]) -> list[str]:
+    """Return those of these hooks that are not overridden."""
+    kind = type(hooks)
+    return [name for name in names if getattr(kind, name) is getattr(Hooks, name)]
+
+
 def need(hooks: Hooks[Any], *names: str) -> None:
     """Skip a test for which a hook is missing.
 
     Raises:
         SkipTest: one of these is not overridden.
     """
-    for name in names:
-        if getattr(type(hooks), name) is getattr(Hooks, name):
-            raise SkipTest(f"{type(hooks).__name__} has no {name}()")
+    for name in missing(hooks, names):
+        raise SkipTest(f"{type(hooks).__name__} has no {name}()")
+
+
+def needs(*names: str) -> Callable[[CheckT], CheckT]:
+    """Have a test skipped once, and not in every mode, where one of these is missing."""
+
+    def decorate(test: CheckT) -> CheckT:
+        @wraps(test)
+        def run(self: Hooks[Any], *args: Any, **kwargs: Any) -> None:
+            need(self, *names)
+            test(self, *args, **kwargs)
+
+        run.needs = names  # type: ignore[attr-defined]  # for pytest_generate_tests()
+        return cast("CheckT", run)
+
+    return decorate

@@ -10,7 +10,7 @@ from unittest import SkipTest
 
 from anypool import CannotReset, ConnectionState, Driver
 
-from ._hooks import ConnT, Hooks, need
+from ._hooks import ConnT, Hooks, need, needs
 from ._reach import chosen_driver
 from ._stage import Stage
 from ._trial import new_mark, settled
@@ -96,9 +96,9 @@ class ProtocolTests(Hooks[ConnT], Generic[ConnT]):
 
         self._alone(body)
 
+    @needs("make_open", "is_there")
     def test_reset_ends_transaction(self) -> None:
         """``reset(connection, "rollback")`` and "commit" end what is open, as they say."""
-        need(self, "make_open", "is_there")
 
         async def body(it: Specimen) -> None:
             for mode in ("rollback", "commit"):
@@ -114,9 +114,9 @@ class ProtocolTests(Hooks[ConnT], Generic[ConnT]):
 
         self._alone(body)
 
+    @needs("make_changed", "is_changed")
     def test_restore_puts_back(self) -> None:
         """``restore()`` puts back what was changed, or raises."""
-        need(self, "make_changed", "is_changed")
 
         async def body(it: Specimen) -> None:
             await settled(self.make_changed(it.connection))
@@ -144,9 +144,9 @@ class ProtocolTests(Hooks[ConnT], Generic[ConnT]):
 
         self._alone(body)
 
+    @needs("make_dead")
     def test_ping_tells_dead_connection(self) -> None:
         """``ping()`` raises on a connection that the server has ended, and ends soon."""
-        need(self, "make_dead")
 
         async def body(it: Specimen) -> None:
             await settled(self.make_dead(it.connection))

@@ -6,7 +6,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from inspect import isawaitable
 from typing import Any
 from unittest import SkipTest
 
@@ -80,7 +79,7 @@ class Stage:
 
     async def go(self, result: Any) -> Any:
         """Await what has to be awaited in this mode."""
-        return await result if isawaitable(result) else result
+        return result if self.blocking else await result
 
     @asynccontextmanager
     async def block(self, pool: Any) -> AsyncIterator[Any]:

@@ -41,6 +41,7 @@ class Trial:
         self, hooks: Hooks[Any], stage: Stage, reset: ResetMode | None, **options: Any
     ) -> None:
         self._hooks, self._stage = hooks, stage
+        self._reset = reset
         self._where = f"{stage.mode}, reset_on_return={reset!r}"
         self.seen: list[Any] = []
         self.kept: list[Any] = []
@@ -177,7 +178,8 @@ class Trial:
                     f"{where}: the next caller's connection does not work"
                 ) from error
         finally:
-            if as_left:
+            # With None, what this caller has begun would be the next one's, too.
+            if as_left or self._reset is None:
                 await self._stage.go(lease.invalidate())
             else:
                 await self._stage.go(lease.close())
