@@ -21,6 +21,7 @@ import pytest
 from anypool.testing import DriverContract
 
 from .servers import Server
+from .toy import ToyContract, ToyDriver
 
 
 class _SQLite:
@@ -392,3 +393,15 @@ class TestDuckDB(DriverContract[duckdb.DuckDBPyConnection]):
     def is_session(self, connection: duckdb.DuckDBPyConnection, /) -> bool:
         row = connection.execute("SELECT getvariable('leftover')").fetchone()
         return row is not None and row[0] is not None
+
+
+class TestUnknownDriver(ToyContract):
+    """Taken for any driver of PEP 249."""
+
+    tells_open = False
+
+
+class TestOwnDriver(ToyContract):
+    """The same connections, and a driver that tells more."""
+
+    driver = ToyDriver()
