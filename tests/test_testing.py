@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -314,3 +318,36 @@ def test_async_pool_is_driven_in_its_loop() -> None:
 async def test_waiting_is_bounded(mode: Mode, fakes: Fakes) -> None:
     with pytest.raises(AssertionError, match=r"within 0\.01 s"):
         await fakes.until(lambda: False, 0.01)
+
+
+# The contract, as its page has it.
+
+
+def test_contract_of_the_guide(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (block,) = (block for block in blocks if "DriverContract" in block)
+    (tmp_path / "test_driver.py").write_text(block)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-k", "open or tells"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed, (\d+) skipped", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 15
+    assert int(passed[2]) < 10
+
+
+def test_kit_needs_no_pytest() -> None:
+    code = "import sys, anypool.testing; sys.exit('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_anypool_alone_imports_no_kit() -> None:
+    code = "import sys, anypool; sys.exit('anypool.testing' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, assert_type
 
 import aiosqlite
@@ -51,8 +51,8 @@ class Coroutines(DriverContract[aiosqlite.Connection]):
 
 
 class Awaitables(DriverContract[aiosqlite.Connection]):
-    def connect(self) -> aiosqlite.Connection:
-        raise NotImplementedError
+    def connect(self) -> Awaitable[aiosqlite.Connection]:
+        return aiosqlite.connect("app.db")
 
 
 def blocking_fakes() -> None:
