@@ -33,8 +33,8 @@ class _SQLite:
     def _file(self, tmp_path: Path) -> None:
         self.path = tmp_path / "app.db"
         with closing(sqlite3.connect(self.path)) as connection:
-            connection.execute("PRAGMA journal_mode=wal")
             connection.execute("PRAGMA synchronous=off")
+            connection.execute("PRAGMA journal_mode=wal")
             connection.execute("CREATE TABLE t (id integer)")
 
 
@@ -362,16 +362,21 @@ class TestAsyncmy(_AsyncMySQL):
     package = "asyncmy"
 
 
+@pytest.fixture(scope="module")
+def duck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """While this one is open, others of the same database cost little."""
+    connection = duckdb.connect(tmp_path_factory.mktemp("duck") / "app.duckdb")
+    connection.execute("CREATE TABLE t (id bigint)")
+    yield connection
+    connection.close()
+
+
 class TestDuckDB(DriverContract[duckdb.DuckDBPyConnection]):
     tells_open = False
 
     @pytest.fixture(autouse=True)
-    def _file(self, tmp_path: Path) -> Iterator[None]:
-        # While this one is open, others of the same database cost little.
-        self.first = duckdb.connect(tmp_path / "app.duckdb")
-        self.first.execute("CREATE TABLE t (id bigint)")
-        yield
-        self.first.close()
+    def _file(self, duck: duckdb.DuckDBPyConnection) -> None:
+        self.first = duck
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         return self.first.cursor()

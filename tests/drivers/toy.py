@@ -119,6 +119,7 @@ class ToyContract(DriverContract[Toy]):
     def make_file(self, directory: Path) -> None:
         self.path = directory / "toy.db"
         with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("PRAGMA synchronous=off")
             connection.execute("PRAGMA journal_mode=wal")
             connection.execute("CREATE TABLE t (id integer)")
 

@@ -23,8 +23,8 @@ class _CursorBase:
     def __init__(self, connection: FakeBase) -> None:
         self._connection = connection
         self.description: Sequence[Any] | None = None
-        self.rowcount = -1
-        self.closed = False
+        self.rowcount: int = -1
+        self.closed: bool = False
         self._rows: list[Sequence[Any]] = []
 
     def _execute(self, statement: str, parameters: Any) -> None:
@@ -51,7 +51,7 @@ class FakeCursor(_CursorBase):
 
     def __init__(self, connection: FakeConnection) -> None:
         super().__init__(connection)
-        self.connection = connection
+        self.connection: FakeConnection = connection
 
     def execute(self, statement: str, parameters: Any = ()) -> Self:
         """Execute a statement; errors are those of the connection's ``execute()``."""
@@ -90,7 +90,7 @@ class FakeAsyncCursor(_CursorBase):
 
     def __init__(self, connection: FakeAsyncConnection) -> None:
         super().__init__(connection)
-        self.connection = connection
+        self.connection: FakeAsyncConnection = connection
 
     async def execute(self, statement: str, parameters: Any = ()) -> Self:
         """Execute a statement; errors are those of the connection's ``execute()``."""

@@ -26,12 +26,12 @@ class FakeBase:
     """
 
     def __init__(self, database: FakeDatabase | None = None) -> None:
-        self.number = 0
+        self.number: int = 0
         self.calls: list[Call] = []
-        self.in_transaction = False
-        self.autocommit = False
-        self.busy = False
-        self.closed = False
+        self.in_transaction: bool = False
+        self.autocommit: bool = False
+        self.busy: bool = False
+        self.closed: bool = False
         self._lost = False
         self._script = Script(None if database is None else database._script)
         if database is not None:
@@ -91,7 +91,8 @@ class FakeBase:
         self.in_transaction = False
 
     def _close(self) -> None:
-        self.in_transaction, self.closed = False, True
+        self.in_transaction = False
+        self.closed = True
         self._do("close")
 
 
