@@ -30,3 +30,13 @@ class DuckDBDriver(DBAPIDriver):
 
     def ping(self, connection: duckdb.DuckDBPyConnection, /) -> None:
         connection.execute("SELECT 1").fetchall()
+
+    def is_open(self, connection: duckdb.DuckDBPyConnection, /) -> bool:
+        # Of what it has, this is what neither asks nor changes anything; 0.1 µs.
+        try:
+            connection.query_progress()
+        except duckdb.ConnectionException:
+            return False
+        except AttributeError:  # an older version, which can't tell
+            return True
+        return True
