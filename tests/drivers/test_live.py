@@ -22,6 +22,7 @@ from psycopg.errors import QueryCanceled
 
 import anypool
 
+from ..support.opened import inner
 from .conftest import DRIVERS, Live
 from .proxy import Proxy
 from .servers import PATIENCE, MariaDB, Postgres, Server

@@ -10,7 +10,7 @@ import pytest
 
 import anypool
 from anypool import sync
-from anypool._core.options import ResetMode
+from anypool._core.resetmode import ResetMode
 
 RESETS: list[ResetMode | None] = ["rollback", "commit", "full", None]
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from anypool import ConnectionState
-from anypool._core.options import ResetMode
+from anypool._core.resetmode import ResetMode
 
 from .conftest import Live
 from .mariadbd import private_server

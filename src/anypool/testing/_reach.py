@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspect import isawaitable
 from typing import Any
 
-from anypool import Driver, Pool, sync
+from anypool import Driver, Pool, QueuePool, sync
 
 from .._drivers.registry import driver_for
 
@@ -35,9 +35,8 @@ def settle(pool: Pool[Any] | sync.Pool[Any]) -> None:
 def rouse(pool: Pool[Any] | sync.Pool[Any]) -> None:
     """Have what looks after an opened pool look at once."""
     inner = async_pool(pool)
-    kick = getattr(inner, "_kick", None)  # only a QueuePool has it
-    if kick is not None:
-        inner._runtime.post(kick)
+    if isinstance(inner, QueuePool):  # others need nobody to look after them
+        inner._runtime.post(inner._keeper.kick)
 
 
 def chosen_driver(connection: object, made: object) -> Driver[Any]:
