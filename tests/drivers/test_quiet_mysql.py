@@ -43,7 +43,7 @@ QUESTION = "SELECT 42"
 
 
 def driver_of(mode: Live, pool: Any) -> Any:
-    return pool._pool._driver if mode.blocking else pool._driver
+    return (pool._pool if mode.blocking else pool)._parts.connector.driver
 
 
 class Caller:
