@@ -54,7 +54,9 @@ class Stage:
             await self._check_closed(where)
             return
         with anyio.move_on_after(PATIENCE) as scope:
-            while pool._ledger.leases.out or (hasattr(pool, "checkedout") and pool.checkedout()):
+            while pool._ledger.leases.out or (
+                hasattr(pool, "checkedout") and pool.checkedout()
+            ):
                 await anyio.sleep(0.001)
         assert not scope.cancelled_caught, f"{where}: a slot is out for ever"
         leases = []

@@ -266,8 +266,8 @@ async def test_connection_that_does_not_close_is_terminated_in_the_end(
 ) -> None:
     if mode.blocking or mode.name == "threads":
         pytest.skip("a thread can't be stopped")
-    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.05)
-    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.5)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._core.bounds.RETURN_TIMEOUT", 0.5)
     terminated: list[int] = []
 
     async def close(connection: Any) -> None:
@@ -348,7 +348,7 @@ async def test_close_while_a_caller_connects(
     mode: Mode, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller is told, and its connection is closed, and counted."""
-    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", 0.02)
     holds = Holds(mode)
     hold = holds.on("connect")
     pool = mode.pool(kind, creator=holds.connect)
@@ -381,7 +381,7 @@ async def test_background_connect_whose_listener_takes_for_ever(
     """Trap: a connection that is initialised by half must never be pooled."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("its connect can't be cut short")
-    monkeypatch.setattr("anypool._parts.keeper.CONNECT_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.CONNECT_TIMEOUT", 0.02)
     slow = True
 
     class Slow:

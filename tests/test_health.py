@@ -383,7 +383,11 @@ async def test_slow_ping_in_a_thread_keeps_its_slot(
     pool, pinging = await _slow_to_ping(mode, is_open, monkeypatch)
     with pytest.raises(anypool.PoolTimeoutError):
         await pool.connect(timeout=0)
-    assert (pool.checkedin(), pool.checkedout(), len(inner(pool)._ledger.leases.out)) == (0, 1, 1)
+    assert (pool.checkedin(), pool.checkedout(), len(inner(pool)._ledger.leases.out)) == (
+        0,
+        1,
+        1,
+    )
     async with mode.group() as start:
         start(_use, mode, pool)
         await mode.until(lambda: pool.stats().waiting == 1)
@@ -416,7 +420,7 @@ async def _slow_to_ping(
     """Make a pool whose idle connection won't answer a ping before it is released."""
     if mode.name != "threads":
         pytest.skip("needs pings that can't be stopped")
-    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.PING_TIMEOUT", 0.02)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=1, max_overflow=0)
     await _open_and_use(mode, pool, is_open)

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.interrupts
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what somebody was closing, and was interrupted at that."""
-    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", 0.02)
 
 
 Scenario = Callable[["Stage"], Iterator[None]]

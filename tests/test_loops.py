@@ -462,7 +462,7 @@ def test_facade_is_closed_at_any_moment(
     world: World, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another thread is just handing something over to its loop."""
-    monkeypatch.setattr("anypool._sync.bridge.END_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.END_TIMEOUT", 0.02)
 
     async def create() -> Any:
         return await world.connect()

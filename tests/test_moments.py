@@ -246,7 +246,7 @@ async def test_close_in_a_thread_that_does_not_end_is_left_to_it(
 ) -> None:
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
-    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", 0.05)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect)
     leases = [await pool.unique_connection() for _ in range(3)]
@@ -266,7 +266,7 @@ async def _pinged_in_thread(
     """Return a pool with an idle connection, and what holds its ping up."""
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
-    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", limit)
+    monkeypatch.setattr("anypool._core.bounds.PING_TIMEOUT", limit)
     holds = Holds(mode)
     pool = mode.pool(kind, creator=holds.connect, pre_ping=True)
     async with pool.connect():
@@ -312,7 +312,7 @@ async def test_connect_in_a_thread_outlasts_its_caller_and_the_pool(
     mode: Mode, kind: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then nobody wants the connection any more."""
-    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", 0.02)
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
     holds = Holds(mode)
@@ -355,7 +355,7 @@ async def test_keepalive_in_a_thread_that_does_not_end_is_left_to_it(
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
     limit = 0.02 if how == "too long" else PATIENCE
-    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", limit)
+    monkeypatch.setattr("anypool._core.bounds.PING_TIMEOUT", limit)
     holds = Holds(mode)
     pool, pinging = await _kept_alive(mode, holds)
     if how == "cancelled":
@@ -630,7 +630,7 @@ async def test_slow_ping_beside_what_is_out(
     """Only its own slot is left to the thread."""
     if mode.name != "threads":
         pytest.skip("a thread that can't be stopped")
-    monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.PING_TIMEOUT", 0.02)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect, pre_ping=True, pool_size=2, max_overflow=0)
     leases = [await pool.unique_connection() for _ in range(2)]

@@ -17,9 +17,9 @@ import trio.testing
 
 import anypool
 from anypool import sync
+from anypool._drivers.registry import discard, start
 from anypool._parts.finalizers import run_first_step
 from anypool._parts.job import Job
-from anypool._drivers.registry import discard, start
 from anypool._runtimes.asyncio_home import AsyncioHome
 from anypool._runtimes.loop import _Delivery
 from anypool._runtimes.thread import ThreadRuntime, run
@@ -154,9 +154,9 @@ def test_creator_that_was_left_brings_a_coroutine(
 
     async def main() -> None:
         record: Any = anypool.ConnectionRecord(0, None)
-        task = asyncio.create_task(_settled(pool).open(
-                record, create, inline=False, start=start, discard=discard
-            ))
+        task = asyncio.create_task(
+            _settled(pool).open(record, create, inline=False, start=start, discard=discard)
+        )
         while not begun.is_set():
             await asyncio.sleep(0.001)
         if late:

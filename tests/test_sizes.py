@@ -11,7 +11,6 @@ import anyio.to_thread
 import pytest
 
 import anypool
-
 from anypool._parts.keeper import Keeper
 
 from .support.holds import Holds
@@ -120,7 +119,7 @@ async def test_connect_that_takes_too_long_for_a_pool(
     """A server that accepts and says nothing does not keep the pool from its size."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("its connect can't be cut short")
-    monkeypatch.setattr("anypool._parts.keeper.CONNECT_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._core.bounds.CONNECT_TIMEOUT", 0.05)
     connect, silent = mode.world.connect, [True]
 
     async def create() -> Any:
@@ -142,7 +141,7 @@ async def test_connect_may_take_as_long_as_a_checkout(
     """Whose server is slow gives the pool a long timeout: that counts in the background."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("its connect can't be cut short")
-    monkeypatch.setattr("anypool._parts.keeper.CONNECT_TIMEOUT", 0.0)
+    monkeypatch.setattr("anypool._core.bounds.CONNECT_TIMEOUT", 0.0)
     connect = mode.world.connect
 
     async def create() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import signal
 import threading
@@ -18,7 +17,7 @@ import anypool
 
 from .support.bounds import rounds, seeds
 from .support.modes import Mode
-from .support.opened import inner, opened
+from .support.opened import opened
 from .test_remains import assert_monotonic
 
 KINDS = ["QueuePool", "NullPool", "StaticPool", "AssertionPool", "Singleton"]

@@ -232,7 +232,7 @@ async def test_return_of_a_cancelled_caller_is_bounded(
     """A rollback that hangs does not keep a cancelled caller for ever."""
     if mode.name in ("blocking", "portal", "threads"):
         pytest.skip("a thread can't be cut short")
-    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._core.bounds.RETURN_TIMEOUT", 0.05)
     holds = Holds(mode)
     pool = mode.pool(
         creator=holds.connect, pool_size=1, max_overflow=0, driver=interruptible(mode)
@@ -256,7 +256,7 @@ async def test_return_of_a_caller_that_nobody_cancels_is_bounded(
     """A rollback that hangs costs its connection, and keeps nobody for ever."""
     if mode.name == "blocking":
         pytest.skip("a thread can't be cut short")
-    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._core.bounds.RETURN_TIMEOUT", 0.05)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()):
@@ -284,7 +284,7 @@ async def test_cancellation_of_a_return_that_is_overdue(
     """It is the caller's own, and is not taken for the end of the pool's patience."""
     if mode.name not in ("asyncio", "uvloop"):
         pytest.skip("asyncio's own cancellation")
-    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.05)
+    monkeypatch.setattr("anypool._core.bounds.RETURN_TIMEOUT", 0.05)
     holds = Holds(mode)
     pool = mode.pool(creator=holds.connect, pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()):
@@ -320,7 +320,7 @@ async def test_close_that_hangs_keeps_no_slot(
     """Not even where nobody waits for it, since its caller was interrupted."""
     if mode.name in ("blocking", "threads"):
         pytest.skip("a thread can't be cut short")
-    monkeypatch.setattr("anypool._parts.closer.CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", 0.02)
 
     class Interrupted:
         def checkout(self, connection: Any, record: Any, lease: Any) -> None:

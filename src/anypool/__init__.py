@@ -5,6 +5,7 @@ The async pools are here, their blocking twins in ``anypool.sync``.
 
 from ._core.checkout import Checkout
 from ._core.cursor import PooledCursor
+from ._core.driver import CannotReset, ConnectionState, Driver
 from ._core.errors import (
     DisconnectionError,
     InvalidRequestError,
@@ -27,10 +28,9 @@ from ._core.listeners import (
     ResetListener,
 )
 from ._core.options import PoolOptions, QueuePoolOptions, SizedOptions
-from ._core.resetmode import ResetMode
 from ._core.record import ConnectionRecord
+from ._core.resetmode import ResetMode
 from ._core.stats import CloseReason, PoolStats
-from ._core.driver import CannotReset, ConnectionState, Driver
 from ._drivers.registry import register_driver
 from ._pools.assertion import AssertionPool
 from ._pools.base import Pool

@@ -20,12 +20,12 @@ import pytest
 
 import anypool
 from anypool import ConnectionState, sync
+from anypool._core.driver import CLEAN
 from anypool._drivers.aiosqlite import AiosqliteDriver, make_daemon
 from anypool._drivers.closing import ClosingDriver
 from anypool._drivers.dbapi import DBAPIDriver
 from anypool._drivers.generic import GenericDriver
 from anypool._drivers.generic_async import GenericAsyncDriver
-from anypool._core.driver import CLEAN
 from anypool._drivers.registry import driver_for
 from anypool._drivers.sqlite3 import SQLiteDriver
 from anypool._drivers.transports import hang_up, shut_down

@@ -148,4 +148,4 @@ def test_database_in_memory_is_kept(driver: str, how: str) -> None:
 async def _look(pool: Any) -> None:
     """Have the pool looked at as if an hour had passed."""
     later = pool._runtime.now() + 3600
-    assert pool._decide(pool._take_due, later) == []
+    assert pool._ledger.decide(pool._keeper._take_due, later) == []

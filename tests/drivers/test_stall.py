@@ -17,8 +17,8 @@ BOUND = 0.3
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the library's limits be short, so that the tests are."""
-    monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", BOUND)
-    monkeypatch.setattr("anypool._parts.closer.CLOSE_TIMEOUT", BOUND)
+    monkeypatch.setattr("anypool._core.bounds.RETURN_TIMEOUT", BOUND)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", BOUND)
     monkeypatch.setattr("anypool._drivers.psycopg.CANCEL_TIMEOUT", BOUND)
     monkeypatch.setattr("anypool._drivers.asyncpg.CLOSE_TIMEOUT", BOUND)
 

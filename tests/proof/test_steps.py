@@ -448,14 +448,12 @@ class Tally:
 def _conditions(mode: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadClock]:
     """Set the clocks, and let finalizers warn and complain."""
     clock = ThreadClock()
-    monkeypatch.setattr("anypool._parts.shutdown.CLOSE_TIMEOUT", 0.03)
+    monkeypatch.setattr("anypool._core.bounds.CLOSE_TIMEOUT", 0.03)
     if mode == "blocking":
         monkeypatch.setattr("anypool._runtimes.thread.time", clock)
     elif mode in REAL_TIME:
-        monkeypatch.setattr("anypool._runtimes.loop.RETURN_TIMEOUT", 0.03)
-        monkeypatch.setattr("anypool._parts.closer.CLOSE_TIMEOUT", 0.03)
-        monkeypatch.setattr("anypool._parts.inspector.CLOSE_TIMEOUT", 0.03)
-        monkeypatch.setattr("anypool._parts.inspector.PING_TIMEOUT", 0.03)
+        monkeypatch.setattr("anypool._core.bounds.RETURN_TIMEOUT", 0.03)
+        monkeypatch.setattr("anypool._core.bounds.PING_TIMEOUT", 0.03)
     complaints: list[Any] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda hook: complaints.append(hook.exc_type)

@@ -129,7 +129,7 @@ class Soak:
         size, idle, over = pool.size(), pool.checkedin(), pool.overflow()
         if pool.checkedout() or size - idle + over or not 0 <= size + over <= capacity:
             inner = getattr(pool, "async_pool", pool)
-            self._blame(f"after a round: {pool!r}, {list(inner._ledger.leases.out.items())}")
+            self._blame(f"after a round: {pool!r}, {[*inner._ledger.leases.out.items()]}")
 
     def _tolerable(self, error: BaseException) -> bool:
         name = type(error).__module__.partition(".")[0]

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from anypool import ConnectionState
+from anypool._core.driver import CannotReset
 from anypool._drivers.coroutine import CoroutineDriver
 from anypool._drivers.dbapi import DBAPIDriver
-from anypool._core.driver import CannotReset
 
 
 class Witness:

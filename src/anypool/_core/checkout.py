@@ -12,7 +12,6 @@ from .errors import InvalidRequestError
 from .lease import PooledConnection
 from .owner import Owner
 
-
 ConnT = TypeVar("ConnT")
 
 

@@ -15,7 +15,6 @@ from .owner import Owner
 from .record import ConnectionRecord
 from .waiter import Caller
 
-
 ConnT = TypeVar("ConnT")
 
 

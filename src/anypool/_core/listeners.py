@@ -16,9 +16,7 @@ from .record import ConnectionRecord
 
 ConnT = TypeVar("ConnT")
 LeaseT = TypeVar("LeaseT", default=PooledConnection[Any])
-LeaseT_contra = TypeVar(
-    "LeaseT_contra", contravariant=True, default=PooledConnection[Any]
-)
+LeaseT_contra = TypeVar("LeaseT_contra", contravariant=True, default=PooledConnection[Any])
 
 
 class BeforeConnectListener(Protocol[ConnT]):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import aiomysql
 
+from .._core.driver import CLOSED, ConnectionState
 from . import mysql
 from .losses import means_lost
 from .mysql_async import AsyncMySQLDriver
-from .._core.driver import CLOSED, ConnectionState
 from .transports import hang_up
 
 

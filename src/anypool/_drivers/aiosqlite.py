@@ -11,9 +11,9 @@ from typing import Any
 
 import aiosqlite
 
+from .._core.driver import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
 from .._core.resetmode import ResetMode
 from .coroutine import CoroutineDriver
-from .._core.driver import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
 from .sqlite3 import (
     Baseline,
     end_all,

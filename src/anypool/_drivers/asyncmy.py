@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core.driver import BUSY, CLOSED, OPEN, ConnectionState
 from . import mysql
 from .losses import means_lost
 from .mysql_async import AsyncMySQLDriver
-from .._core.driver import BUSY, CLOSED, OPEN, ConnectionState
 from .transports import hang_up
 
 

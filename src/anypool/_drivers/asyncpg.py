@@ -10,11 +10,11 @@ import anyio
 import asyncpg
 from asyncpg.protocol import Protocol
 
+from .._core.driver import BUSY, CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from .coroutine import CoroutineDriver
 from .losses import means_lost
 from .originals import Originals, Parameter, is_read_only
-from .._core.driver import BUSY, CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .transports import hang_up
 
 CANCEL_TIMEOUT = 2.0

@@ -6,8 +6,8 @@ import inspect
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
-from .openness import get
 from .._core.driver import BUSY, CHANGED, ConnectionState
+from .openness import get
 
 _ABSENT = object()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core.driver import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from .generic import GenericDriver
 from .losses import is_network_error
 from .openness import looks_open
-from .._core.driver import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 
 
 class ClosingDriver(GenericDriver):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from .._core.driver import CLOSED, OPEN, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from .losses import means_lost
 from .openness import looks_open
-from .._core.driver import CLOSED, OPEN, CannotReset, ConnectionState
 
 
 class CoroutineDriver:

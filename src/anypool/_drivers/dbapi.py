@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core.driver import CLOSED, OPEN, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from .losses import means_lost
-from .._core.driver import CLOSED, OPEN, CannotReset, ConnectionState
 
 
 class DBAPIDriver:

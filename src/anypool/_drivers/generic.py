@@ -6,11 +6,11 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import Any
 
+from .._core.driver import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from .attributes import plain_autocommit, state_by_attributes
 from .dbapi import DBAPIDriver
 from .openness import closed_flags, looks_open
-from .._core.driver import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .suspects import Suspects
 
 

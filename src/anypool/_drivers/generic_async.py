@@ -6,12 +6,12 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
+from .._core.driver import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from .attributes import state_by_attributes
 from .coroutine import CoroutineDriver, execute, settled
 from .losses import is_network_error
 from .openness import closed_flags, looks_open
-from .._core.driver import CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .suspects import Suspects
 
 # Errors with which a driver says that a method is not for use.

@@ -10,8 +10,16 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from .._core.driver import (
+    BUSY,
+    CHANGED,
+    CLEAN,
+    OPEN,
+    TWO_PHASE,
+    CannotReset,
+    ConnectionState,
+)
 from .losses import mysql_number
-from .._core.driver import BUSY, CHANGED, CLEAN, OPEN, TWO_PHASE, CannotReset, ConnectionState
 
 COM_RESET_CONNECTION = 0x1F  # MySQL 5.7.3, MariaDB 10.2.4
 

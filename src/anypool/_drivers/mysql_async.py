@@ -6,10 +6,10 @@ import asyncio
 from contextlib import suppress
 from typing import Any, ClassVar
 
+from .._core.driver import CannotReset
 from .._core.resetmode import ResetMode
 from . import mysql
 from .coroutine import CoroutineDriver
-from .._core.driver import CannotReset
 
 
 class AsyncCommands(mysql.Commands):

@@ -13,10 +13,6 @@ from psycopg.adapt import AdaptersMap
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 
-from .._core.resetmode import ResetMode
-from .coroutine import CoroutineDriver
-from .dbapi import DBAPIDriver
-from .originals import Originals, is_read_only
 from .._core.driver import (
     BUSY,
     CHANGED,
@@ -27,6 +23,10 @@ from .._core.driver import (
     CannotReset,
     ConnectionState,
 )
+from .._core.resetmode import ResetMode
+from .coroutine import CoroutineDriver
+from .dbapi import DBAPIDriver
+from .originals import Originals, is_read_only
 from .transports import shut_down
 
 Connection: TypeAlias = psycopg.Connection[Any]

@@ -17,9 +17,6 @@ from psycopg2.extensions import (
     cursor,
 )
 
-from .._core.resetmode import ResetMode
-from .dbapi import DBAPIDriver
-from .originals import Originals, is_read_only
 from .._core.driver import (
     BUSY,
     CHANGED,
@@ -30,6 +27,9 @@ from .._core.driver import (
     CannotReset,
     ConnectionState,
 )
+from .._core.resetmode import ResetMode
+from .dbapi import DBAPIDriver
+from .originals import Originals, is_read_only
 from .transports import shut_down
 
 _SETTINGS = ("isolation_level", "readonly", "deferrable", "autocommit")

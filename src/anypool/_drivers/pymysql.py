@@ -7,11 +7,11 @@ from contextlib import suppress
 
 import pymysql.connections
 
+from .._core.driver import CLOSED, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from . import mysql
 from .dbapi import DBAPIDriver
 from .losses import means_lost
-from .._core.driver import CLOSED, CannotReset, ConnectionState
 from .transports import shut_down
 
 Connection = pymysql.connections.Connection

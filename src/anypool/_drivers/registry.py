@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .._core.driver import Driver
 from .attributes import plain_autocommit
 from .closing import ClosingDriver
 from .coroutine import has_coroutine_methods
 from .generic import GenericDriver
 from .generic_async import GenericAsyncDriver
 from .older import adapted
-from .._core.driver import Driver
 
 # Top-level package and class name of a connection -> module here, and the driver in it.
 # By name, so that no driver is imported before the application has done so.

@@ -7,9 +7,9 @@ import sqlite3
 import sys
 from typing import Any, NamedTuple
 
+from .._core.driver import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
 from .._core.resetmode import ResetMode
 from .dbapi import DBAPIDriver
-from .._core.driver import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
 
 
 class Baseline(NamedTuple):

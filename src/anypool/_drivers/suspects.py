@@ -6,8 +6,8 @@ rollback(), which may well do nothing. So the next reset takes a closer look.
 
 from __future__ import annotations
 
-from .losses import is_network_error, is_of_driver
 from .._core.driver import CannotReset
+from .losses import is_network_error, is_of_driver
 
 # PEP 249: errors that tell of data and statements.
 _HARMLESS = {"IntegrityError", "DataError", "NotSupportedError"}

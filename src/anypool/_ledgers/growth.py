@@ -120,10 +120,10 @@ class Growth:
 
     def grow(self, ledger: Growing[Any]) -> None:
         """Begin as many connects as are of use now."""
-        if ledger.opened and not ledger.suspended and not self.ebbing:
-            if ledger.surroundings.settled:
-                missing = self.min_size - ledger.total
-                self.begin_connects(ledger, max(missing, self._wanted(ledger)))
+        wanted = ledger.opened and not ledger.suspended and not self.ebbing
+        if wanted and ledger.surroundings.settled:
+            missing = self.min_size - ledger.total
+            self.begin_connects(ledger, max(missing, self._wanted(ledger)))
 
     def _wanted(self, ledger: Growing[Any]) -> int:
         waiting, connecting = len(ledger.waiters), self.count_connecting(ledger)

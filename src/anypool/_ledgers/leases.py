@@ -96,7 +96,7 @@ class Leases(Generic[ConnT]):
             del self.callers[lease._caller]
 
     def forget_dead_callers(self) -> None:
-        """Leases that other threads returned, or nobody did, leave their callers' entries."""
+        """Drop entries that were left: of leases that other threads returned, or nobody."""
         if len(self.callers) > 2 * len(self.out) + 100:
             for caller in list(self.callers):
                 if caller() is None:

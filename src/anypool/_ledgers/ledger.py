@@ -140,7 +140,7 @@ class Ledger(Generic[ConnT]):
         raise NotImplementedError
 
     def take_back(self, record: ConnectionRecord[ConnT]) -> bool:
-        """Take a slot back. False: it is not wanted; close its connection, then forget()."""
+        """Take a slot back. False: it isn't wanted; close its connection, then forget()."""
         raise NotImplementedError
 
     def empty(self) -> list[ConnectionRecord[ConnT]]:

@@ -87,7 +87,8 @@ class Announcer(Generic[ConnT]):
         try:
             await self.tell(record, method, *args)
         except Exception as error:
-            self.log.exception("A listener's %s() failed", error, method.__name__)
+            complain = self.log.exception
+            complain("A listener's %s() failed", error, method.__name__)
 
     async def tell_connect(self, record: ConnectionRecord[ConnT]) -> None:
         for listener in self.listeners.on_connect:

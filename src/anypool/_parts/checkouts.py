@@ -256,9 +256,7 @@ class Checkouts(Generic[ConnT]):
             "This connection is closed: checkout listeners reported a disconnection twice"
         )
 
-    async def undo(
-        self, lease: Lease[ConnT], error: BaseException, touched: bool
-    ) -> None:
+    async def undo(self, lease: Lease[ConnT], error: BaseException, touched: bool) -> None:
         """Give back what a failed checkout had got hold of so far.
 
         Args:

@@ -9,13 +9,13 @@ from typing import Any, Final, Generic
 
 from typing_extensions import TypeVar
 
+from .._core import bounds
 from .._core.disconnects import Disconnects
 from .._core.errors import DisconnectionError, single_errors
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 from .._drivers.dbapi import DBAPIDriver
 from .._ledgers.ledger import Ledger
-from .._runtimes import loop
 from .announcer import Announcer, Label
 from .background import Background
 from .finalizers import terminate_connection
@@ -23,9 +23,6 @@ from .job import Job
 from .once import Once
 
 ConnT = TypeVar("ConnT")
-
-CLOSE_TIMEOUT: Final = 5.0
-"""Seconds that closing a connection may take where nobody waits for it."""
 
 CLOSE_AT_ONCE: Final = 16
 """How many connections are closed at a time."""
@@ -211,7 +208,7 @@ class Closer(Generic[ConnT]):
         try:
             if record._on_lost is not None:
                 self.count("lost")
-            await self._runtime.within(CLOSE_TIMEOUT, self.just_close(record))
+            await self._runtime.within(bounds.CLOSE_TIMEOUT, self.just_close(record))
         finally:
             record.connection = None
             if record._on_lost is not None:
@@ -227,7 +224,7 @@ class Closer(Generic[ConnT]):
             # A thread can't be stopped. If the caller leaves, the work goes on; and if it
             # takes too long, the connection is cut off under it.
             job = Job(self._background, work)
-            await self._runtime.within(loop.RETURN_TIMEOUT, job.run())
+            await self._runtime.within(bounds.RETURN_TIMEOUT, job.run())
             if not job.done:
                 self._background.spawn(self.cut_off(record))
         else:

@@ -8,18 +8,15 @@ from typing import Any, Final, Generic
 
 from typing_extensions import TypeVar
 
+from .._core import bounds
 from .._core.record import ConnectionRecord
 from .._ledgers.ledger import Ledger
 from .announcer import Label
 from .background import Background
-from .closer import CLOSE_TIMEOUT, Closer
+from .closer import Closer
 from .job import Job
 
 ConnT = TypeVar("ConnT")
-
-PING_TIMEOUT: Final = 5.0
-"""Seconds that a server has to answer a ping. A blocking driver in a blocking pool can't be
-stopped; its own timeouts count there."""
 
 FRESH: Final = 0.25
 """Seconds for which a new connection that nobody has had yet needs no ping."""
@@ -132,7 +129,7 @@ class Inspector(Generic[ConnT]):
             self.log.info("Connection %s is dead", Label(record))
             closing = self._closer.invalidate(record, error, "ping")
             del error  # its traceback holds this frame, which would hold it and the lease
-            await self._runtime.within(CLOSE_TIMEOUT, closing)
+            await self._runtime.within(bounds.CLOSE_TIMEOUT, closing)
 
     async def _ping(self, record: ConnectionRecord[ConnT]) -> Exception | None:
         """Make a round trip; return what went wrong."""
@@ -141,7 +138,7 @@ class Inspector(Generic[ConnT]):
         ping = self._runtime.call(driver.blocking, driver.ping, connection)
         try:
             if not driver.blocking or self._runtime.blocking:
-                done: bool = await self._runtime.within(PING_TIMEOUT, ping)
+                done: bool = await self._runtime.within(bounds.PING_TIMEOUT, ping)
             else:
                 done = await self._ping_in_thread(record, ping)
         except Exception as error:
@@ -156,7 +153,7 @@ class Inspector(Generic[ConnT]):
     ) -> bool:
         job = Job(self._background, ping)
         try:
-            done: bool = await self._runtime.within(PING_TIMEOUT, job.run())
+            done: bool = await self._runtime.within(bounds.PING_TIMEOUT, job.run())
             return done
         finally:
             if not job.done:

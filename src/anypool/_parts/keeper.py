@@ -10,12 +10,13 @@ from weakref import ref
 
 from typing_extensions import TypeVar
 
+from .._core import bounds
 from .._core.record import ConnectionRecord
 from .._ledgers.queue import QueueLedger
 from .._runtimes.thread import AwaitableCreator
 from .background import Background
 from .care import Care
-from .closer import CLOSE_TIMEOUT, Closer
+from .closer import Closer
 from .connector import Connector
 from .inspector import Inspector
 
@@ -23,9 +24,6 @@ ConnT = TypeVar("ConnT")
 
 RENEW_AT_ONCE: Final = 2
 """How many connections are replaced at a time, so that the others can serve meanwhile."""
-
-CONNECT_TIMEOUT: Final = 30.0
-"""Seconds that a connect may take for which nobody in particular waits, at least."""
 
 LOOK_EVERY: Final = 1.0
 """Seconds between looks at idle connections: idle ones that come back tell nobody."""
@@ -166,9 +164,9 @@ class Keeper(Generic[ConnT]):
         ledger = self._ledger
         idle = now - record._since
         unused = now - max(record._since, record._pinged_at)
-        if surplus and self._max_idle is not None and idle > self._max_idle:
-            if not record._holds_data:
-                return self._close_idle
+        may_go = surplus and not record._holds_data
+        if may_go and self._max_idle is not None and idle > self._max_idle:
+            return self._close_idle
         if self._inspector.is_stale(record):
             crowded = len(ledger.connecting) >= RENEW_AT_ONCE
             failing = ledger.growth.backoff.error is not None
@@ -207,7 +205,7 @@ class Keeper(Generic[ConnT]):
             reason = self._closer.surplus_reason(record)
             reason = "recycle" if reason == "overflow" else reason
             closing = self._closer.close(record, reason)
-            await self._runtime.within(CLOSE_TIMEOUT, closing)
+            await self._runtime.within(bounds.CLOSE_TIMEOUT, closing)
         except BaseException:
             self._drop_cancelled(record)
             raise
@@ -239,7 +237,7 @@ class Keeper(Generic[ConnT]):
             return
         failure: Exception | None = None
         try:
-            limit = max(CONNECT_TIMEOUT, self._timeout or 0.0)
+            limit = max(bounds.CONNECT_TIMEOUT, self._timeout or 0.0)
             await self._runtime.within(limit, self._connector.connect(record))
             if record.connection is None:
                 failure = TimeoutError("the connect took too long")

@@ -15,15 +15,15 @@ from weakref import ref
 
 from typing_extensions import TypeVar
 
+from .._core import bounds
 from .._core.driver import CLEAN, OPEN
 from .._core.lease import Lease
 from .._core.options import POOL_DEFAULT
-from .._core.resetmode import ResetMode
 from .._core.record import ConnectionRecord
+from .._core.resetmode import ResetMode
 from .._core.waiter import Caller
 from .._ledgers.queue import QueueLedger
 from .._ledgers.surroundings import Interrupting
-from .._runtimes import loop
 from .._runtimes.thread import run
 from .background import Background
 from .closer import Closer
@@ -250,7 +250,7 @@ class QuickPath(Path[ConnT]):
 
     def begin_watch(self) -> None:
         """See to it that no reset goes on for ever."""
-        ResetWatch(self, self._runtime, loop.RETURN_TIMEOUT).begin()
+        ResetWatch(self, self._runtime, bounds.RETURN_TIMEOUT).begin()
 
     def reset_failed(
         self, record: ConnectionRecord[ConnT], error: BaseException
@@ -274,10 +274,10 @@ class QuickPath(Path[ConnT]):
         code: CodeType,
         lasti: int,
     ) -> None:
-        # Checkouts.checkout() and acquire() once more, without coroutines: threads that take
-        # turns find nothing of what they need in the processor's caches, so each frame
-        # counts. 32 threads on 8 connections, time for a cycle beside psycopg_pool's, with
-        # coroutines and without: 0.94 and 0.70 on CPython 3.11.
+        # Checkouts.checkout() and acquire() once more, without coroutines: threads that
+        # take turns find nothing of what they need in the processor's caches, so each
+        # frame counts. 32 threads on 8 connections, time for a cycle beside
+        # psycopg_pool's, with coroutines and without: 0.94 and 0.70 on CPython 3.11.
         checkouts, ledger, key = self._checkouts, self.ledger, lease._ref
         if timeout is POOL_DEFAULT:
             timeout = checkouts.timeout

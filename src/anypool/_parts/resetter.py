@@ -15,8 +15,8 @@ from .._core.driver import (
     CannotReset,
     ConnectionState,
 )
-from .._core.resetmode import ResetMode
 from .._core.record import ConnectionRecord
+from .._core.resetmode import ResetMode
 from .announcer import Announcer
 from .closer import Closer
 

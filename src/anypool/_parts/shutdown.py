@@ -8,12 +8,12 @@ from weakref import ref
 
 from typing_extensions import TypeVar
 
+from .._core import bounds
 from .._core.process import process
 from .._core.record import ConnectionRecord
 from .._ledgers.ledger import Ledger
-from .._runtimes.loop import END_TIMEOUT
 from .announcer import Announcer
-from .closer import CLOSE_TIMEOUT, Closer
+from .closer import Closer
 from .finalizers import terminate, terminate_connection
 
 ConnT = TypeVar("ConnT")
@@ -54,7 +54,7 @@ class Shutdown(Generic[ConnT]):
             # Whatever came between: nothing survives.
             self._give_up()
             left = 0.0 if deadline is None else deadline - now()
-            left = min(max(1.0, left), CLOSE_TIMEOUT)
+            left = min(max(1.0, left), bounds.CLOSE_TIMEOUT)
             try:
                 await self._runtime.complete(self._let_end(left))
             finally:
@@ -133,13 +133,13 @@ class Shutdown(Generic[ConnT]):
         """The pool's event loop shuts down: close all connections while it still runs."""
         self._runtime.settled = False  # what is cancelled now is not to be replaced
         # What was begun beside the callers comes first: it may hold connections.
-        await self._runtime.settle(END_TIMEOUT)
+        await self._runtime.settle(bounds.END_TIMEOUT)
         records = [each for each in self._ledger.records() if each.connection is not None]
         self._abandon()
         self._runtime.depart()
         for record in records:
             await self._runtime.within(
-                CLOSE_TIMEOUT, self._closer.close(record, "dispose")
+                bounds.CLOSE_TIMEOUT, self._closer.close(record, "dispose")
             )
 
     def move(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, overload
 
 from typing_extensions import TypeVar, Unpack
 
+from .._core import bounds
 from .._core.lease import PooledConnection
 from .._core.options import (
     QueuePoolOptions,
@@ -21,7 +22,7 @@ from .._ledgers.queue import QueueLedger
 from .._ledgers.surroundings import Calls
 from .._parts.checkouts import Checkouts
 from .._parts.inspector import QueueInspector
-from .._parts.keeper import CONNECT_TIMEOUT, Keeper
+from .._parts.keeper import Keeper
 from .._parts.path import Path
 from .._parts.quickpath import QuickPath
 from .._parts.turns import Turns
@@ -229,7 +230,7 @@ class QueuePool(Pool[ConnT]):
         self._keeper.start()
         if self._own["fail_fast"]:
             try:
-                timeout = self._own["timeout"] or CONNECT_TIMEOUT
+                timeout = self._own["timeout"] or bounds.CONNECT_TIMEOUT
                 await self._warm_up.wait(timeout, fail_fast=True)
             except BaseException:
                 await self.close(timeout=0)

@@ -16,19 +16,13 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from .._core import bounds
 from .._core.errors import InvalidRequestError
 from .._core.options import check_made
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller, Gate
 from .contexts import Contextless, InContext
 from .thread import needs_loop
-
-RETURN_TIMEOUT = 5.0
-"""Seconds that the return of a connection may go on after its caller was cancelled."""
-
-END_TIMEOUT = 5.0
-"""Seconds that a loop that shuts down is held up for what is still being returned."""
-
 
 _ELSEWHERE = (
     "this pool belongs to another event loop, which is still alive: make one pool for each "
@@ -229,7 +223,7 @@ class AnyioRuntime:
         return not scope.cancel_called
 
     async def complete(self, work: Coroutine[Any, Any, None]) -> None:
-        end = anyio.current_time() + RETURN_TIMEOUT
+        end = anyio.current_time() + bounds.RETURN_TIMEOUT
         with Contextless(anyio.CancelScope(shield=True, deadline=end)):
             await work
 

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import trio
 
+from .._core import bounds
 from .._core.waiter import Caller
-from .loop import END_TIMEOUT
 
 
 class TrioHome:
@@ -141,7 +141,7 @@ class _Work:
         keep: object,
     ) -> None:
         self.vital = vital
-        deadline = trio.current_time() + END_TIMEOUT if at_the_end else math.inf
+        deadline = trio.current_time() + bounds.END_TIMEOUT if at_the_end else math.inf
         self.scope = trio.CancelScope(shield=at_the_end, deadline=deadline)
         self.ended = trio.Event()
         self._work = work

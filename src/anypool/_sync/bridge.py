@@ -19,8 +19,8 @@ import anyio.from_thread
 from anyio.from_thread import BlockingPortal
 from typing_extensions import TypeVar
 
+from .._core import bounds
 from .._core.errors import InvalidRequestError, PoolClosedError
-from .._runtimes.loop import END_TIMEOUT
 
 if TYPE_CHECKING:
     from .._pools.base import Pool
@@ -140,7 +140,7 @@ async def _serve(
         await portal.sleep_until_stopped()
     # Who was just handing work over when it stopped must not wait for a loop that runs no
     # more.
-    with anyio.move_on_after(END_TIMEOUT):
+    with anyio.move_on_after(bounds.END_TIMEOUT):
         while calling:  # noqa: ASYNC110  # threads set no event of a loop
             await anyio.sleep(0.001)
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .lease import PooledConnection
+from .._core.owner import Owner
+
+
+class CursorLease(Protocol):
+    """The lease of a cursor's connection."""
+
+    _owner: Any
+
+    @property
+    def _pool(self) -> Owner: ...
+    def invalidate(self, exc: BaseException | None = None) -> None: ...
 
 
 class PooledCursor:
@@ -18,7 +27,7 @@ class PooledCursor:
 
     __slots__ = ("_lease", "cursor")
 
-    def __init__(self, lease: PooledConnection[Any], cursor: Any) -> None:
+    def __init__(self, lease: CursorLease, cursor: Any) -> None:
         self._lease = lease
         self.cursor: Any = cursor
 

@@ -13,13 +13,18 @@ from typing import Any, Generic, NoReturn, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
+from .._core import bounds
 from .._core.errors import InvalidRequestError
 from .._core.listeners import Listener
-from .._core.options import PoolOptions, QueuePoolOptions, SizedOptions, check_timeout
+from .._core.options import (
+    POOL_DEFAULT,
+    PoolOptions,
+    QueuePoolOptions,
+    SizedOptions,
+    check_timeout,
+)
 from .._core.stats import PoolStats
 from .._pools import assertion, base, null, queue, singleton, static
-from .._core.options import POOL_DEFAULT
-from .._parts.closer import CLOSE_TIMEOUT
 from .._runtimes import callers
 from .._runtimes.callers import caller_here, current_caller, find_caller, this_thread
 from .._runtimes.thread import AwaitableCreator, ThreadRuntime, run
@@ -169,7 +174,7 @@ class Pool(Generic[ConnT]):
                 try:
                     if blocking._was_opened():
                         blocking._stop()
-                        run(blocking._runtime.settle(CLOSE_TIMEOUT))
+                        run(blocking._runtime.settle(bounds.CLOSE_TIMEOUT))
                         bridge.call(pool.open)
                 finally:
                     # Not before it is open: who came would connect by itself. All that
@@ -275,7 +280,7 @@ class Pool(Generic[ConnT]):
         # Detached connections need their loop; it ends with the facade then.
         if isinstance(bridge, LoopThread) and not self._pool._ledger.leases.detached:
             bridge.stop()
-            bridge.thread.join(CLOSE_TIMEOUT)
+            bridge.thread.join(bounds.CLOSE_TIMEOUT)
 
     def drain(self) -> None:
         """Have all connections replaced by and by: those that are out when they return,
