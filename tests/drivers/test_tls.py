@@ -27,8 +27,7 @@ ENCRYPTED = {
     " WHERE variable_name = 'Ssl_cipher'",
 }
 
-UNTRUSTED = "certificate verify failed|unknown ca"
-OTHER_HOST = "does not match host name|[Hh]ostname mismatch|IP address mismatch"
+UNTRUSTED = "certificate verify failed"
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +56,8 @@ def tls_postgres(authority: Authority) -> Iterator[Server]:
 def tls_mariadb(authority: Authority) -> Iterator[Server]:
     try:
         with private_server(authority) as server:
-            server.ask("CREATE USER certified REQUIRE SUBJECT '/CN=certified'")
-            server.ask("CREATE USER anybody")
-            for name in ("certified", "anybody"):
-                server.ask(f"GRANT ALL ON test.* TO {name}")
-            # trustme puts more into a subject than a name: whatever it says, it is the one.
-            server.ask("ALTER USER certified REQUIRE X509")
+            server.ask("CREATE USER certified REQUIRE X509")
+            server.ask("GRANT ALL ON test.* TO certified")
             yield server
     except FileNotFoundError as error:
         pytest.skip(str(error))
@@ -97,11 +92,14 @@ async def _is_encrypted(mode: Live, pool: Any) -> bool:
 
 async def _refusal(mode: Live, pool: Any) -> str:
     """Try to connect; return all that was said about why not."""
-    with pytest.raises(Exception) as caught:
+    error: BaseException | None = None
+    try:
         await mode.go(pool.connect())
-    assert not isinstance(caught.value, anypool.PoolError)
+    except Exception as refusal:
+        error = refusal
+    assert error is not None
+    assert not isinstance(error, anypool.PoolError)
     assert pool.checkedout() == 0
-    error: BaseException | None = caught.value
     said = []
     while error is not None:
         said.append(f"{type(error).__name__}: {error}")
@@ -137,7 +135,7 @@ async def test_an_authority_is_checked(
         mode, arguments | {"sslrootcert": stranger.root}, {"ssl_ca": stranger.root}
     )
     said = await _refusal(mode, pool)
-    assert any(words in said for words in UNTRUSTED.split("|")), said
+    assert UNTRUSTED in said
 
 
 async def test_an_authority_may_be_left_unchecked(mode: Live, stranger: Authority) -> None:
@@ -178,7 +176,7 @@ async def test_a_name_is_not_checked_without_an_authority(mode: Live) -> None:
         ]
     for pool in pools:
         said = await _refusal(mode, pool)
-        assert any(words in said for words in UNTRUSTED.split("|")), said
+        assert UNTRUSTED in said
 
 
 async def test_a_clients_certificate(
