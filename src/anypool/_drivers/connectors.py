@@ -435,13 +435,36 @@ _ASYNCPG_KINDS: dict[str, type] = {"port": int, "timeout": float, "command_timeo
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 # Those of libpq's that a URL needs, for errors; it may know more of them.
-_LIBPQ = (
-    "application_name client_encoding connect_timeout dbname gssencmode host hostaddr "
-    "keepalives keepalives_count keepalives_idle keepalives_interval options passfile "
-    "password port requirepeer service sslcert sslcrl sslkey sslmode sslpassword "
-    "sslrootcert ssl_max_protocol_version ssl_min_protocol_version target_session_attrs "
-    "tcp_user_timeout user"
-).split()
+_LIBPQ = {
+    "application_name",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "gssencmode",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "options",
+    "passfile",
+    "password",
+    "port",
+    "requirepeer",
+    "service",
+    "sslcert",
+    "sslcrl",
+    "sslkey",
+    "sslmode",
+    "sslpassword",
+    "sslrootcert",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+}
 
 _ASYNCPG_TLS = {
     "ssl",
