@@ -197,7 +197,7 @@ def test_flask(journal: Journal, kind: str) -> None:
 
 
 class _QuietFlask(werkzeug.serving.WSGIRequestHandler):
-    def log(self, *args: Any) -> None:
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         pass
 
 
@@ -278,7 +278,7 @@ class _ThreadedServer(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
 
 
@@ -287,7 +287,8 @@ class _Quiet(WSGIRequestHandler):
     "kind", ["plain", "stream", "insensitive", "sensitive", "in_the_loop"]
 )
 def test_django_under_wsgi(journal: Journal, kind: str) -> None:
-    server = make_server("127.0.0.1", 0, WSGIHandler(), _ThreadedServer, _Quiet)
+    app: Any = WSGIHandler()
+    server = make_server("127.0.0.1", 0, app, _ThreadedServer, _Quiet)
     with _serving(server):
         _overlap(server.server_port, kind)
 
@@ -424,8 +425,14 @@ def test_a_download_that_nobody_reads_to_its_end(journal: Journal, kind: str) ->
                 await anyio.sleep_forever()
 
         path = f"/{kind}/1"
-        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
-        scope |= {"query_string": b"", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "headers": [],
+        }
+        scope["query_string"] = b""
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.0"}
         with anyio.fail_after(PATIENCE):
             await _starlette(journal)(scope, receive, send)
 
