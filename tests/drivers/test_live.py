@@ -15,13 +15,14 @@ from urllib.parse import quote
 
 import anyio
 import anyio.lowlevel
+import asyncpg
 import psycopg
 import psycopg2
 import pytest
 from psycopg.errors import QueryCanceled
 
 import anypool
-from anypool._drivers import asyncpg
+from anypool._drivers.asyncpg import AsyncpgDriver
 
 from .conftest import DRIVERS, Live
 from .proxy import Proxy
@@ -711,18 +712,17 @@ def test_closing_a_connection_of_asyncpgs_keeps_no_context(postgres: Postgres) -
     class Mine:
         pass
 
-    async def request() -> weakref.ref[Mine]:
+    async def request(connection: Any) -> weakref.ref[Mine]:
         mine = Mine()
         variable.set(mine)
-        await asyncpg.AsyncpgDriver().close(connection)
+        await AsyncpgDriver().close(connection)
         return weakref.ref(mine)
 
     async def main() -> None:
-        nonlocal connection
         login = postgres.url
-        connection = await contextvars.Context().run(
+        made = await contextvars.Context().run(
             asyncio.create_task,
-            asyncpg.asyncpg.connect(
+            asyncpg.connect(
                 host=postgres.host,
                 port=postgres.port,
                 user=login.user,
@@ -732,11 +732,10 @@ def test_closing_a_connection_of_asyncpgs_keeps_no_context(postgres: Postgres) -
         )
         # What is cancelled is forgotten early if it is next; so something else is.
         other = asyncio.get_running_loop().call_later(PATIENCE / 10, print)
-        alive = await asyncio.create_task(request())
+        alive = await asyncio.create_task(request(made))
         await anyio.lowlevel.checkpoint()
         gc.collect()
         assert alive() is None
         other.cancel()
 
-    connection: Any = None
     asyncio.run(main())

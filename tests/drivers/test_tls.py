@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import ssl
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ ENCRYPTED = {
     "mysql": "SELECT variable_value <> '' FROM information_schema.session_status"
     " WHERE variable_name = 'Ssl_cipher'",
 }
+
+# aiomysql leaves the socket of a handshake that failed to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 UNTRUSTED = "certificate verify failed"
 
@@ -73,7 +77,9 @@ def mode(request: pytest.FixtureRequest) -> Iterator[Live]:
     proxy = Proxy(server.host, server.port)
     yield Live(driver, kind == "blocking", server, proxy)
     proxy.close()
-    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _pool(
