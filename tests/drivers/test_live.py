@@ -15,12 +15,14 @@ from urllib.parse import quote
 
 import anyio
 import anyio.lowlevel
+import asyncpg
 import psycopg
 import psycopg2
 import pytest
 from psycopg.errors import QueryCanceled
 
 import anypool
+from anypool._drivers.asyncpg import AsyncpgDriver
 
 from .conftest import DRIVERS, Live
 from .proxy import Proxy
@@ -701,3 +703,39 @@ async def test_connection_keeps_no_context(mode: Live) -> None:
     async with mode.block(pool.connect()) as connection:
         await mode.session(pool, connection)
     assert mode.proxy.connects == 1
+
+
+def test_closing_a_connection_of_asyncpgs_keeps_no_context(postgres: Postgres) -> None:
+    """Its time limit for that has a timer, which asyncio forgets only at its end."""
+    variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
+
+    class Mine:
+        pass
+
+    async def request(connection: Any) -> weakref.ref[Mine]:
+        mine = Mine()
+        variable.set(mine)
+        await AsyncpgDriver().close(connection)
+        return weakref.ref(mine)
+
+    async def main() -> None:
+        login = postgres.url
+        made = await contextvars.Context().run(
+            asyncio.create_task,
+            asyncpg.connect(
+                host=postgres.host,
+                port=postgres.port,
+                user=login.user,
+                password=login.password,
+                database=login.database,
+            ),
+        )
+        # What is cancelled is forgotten early if it is next; so something else is.
+        other = asyncio.get_running_loop().call_later(PATIENCE / 10, print)
+        alive = await asyncio.create_task(request(made))
+        await anyio.lowlevel.checkpoint()
+        gc.collect()
+        assert alive() is None
+        other.cancel()
+
+    asyncio.run(main())
