@@ -61,6 +61,7 @@ class Witness:
         self.events: list[tuple[str, int]] = []
         self.before: Callable[[str, Witnessed | None], Awaitable[None] | None] = _nothing
         self._opening = 0
+        self._failed = 0
         self._excusing = 0
         self._excused = 0
         self._stops = False
@@ -85,6 +86,9 @@ class Witness:
         try:
             self.before("connect", None)
             return self._register(Witnessed, excused)
+        except BaseException:
+            self._failed += 1
+            raise
         finally:
             self._end_connect()
 
@@ -95,6 +99,9 @@ class Witness:
             if pause is not None:
                 await pause
             return self._register(AsyncWitnessed, excused)
+        except BaseException:
+            self._failed += 1
+            raise
         finally:
             self._end_connect()
 
@@ -166,11 +173,11 @@ class Witness:
 
     def look_at_close(self, connection: Witnessed) -> None:
         """A pool begins to close this connection: is there a reason?"""
-        if (
-            not (connection.excused or connection.detached or self._excusing)
-            and connection.under_way not in STUCK
-            and len(self.open) <= self.keep
-        ):
+        # Each slot that has lost its connection may have been kept as it is.
+        empty = self._failed + sum(
+            each.detached or (each.closed and each.is_lost) for each in self.connections
+        )
+        if not (connection.is_lost or self._excusing) and len(self.open) + empty <= self.keep:
             what = sorted(connection.left) or "quiet"
             self.blame(f"connection {connection.number} was closed, but it was {what}")
 
@@ -218,6 +225,11 @@ class Witnessed:
             "changed": self.setting != 0,
         }
         return {what for what, so in left.items() if so} | ({self.under_way} - {""})
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is a reason to close it."""
+        return self.excused or self.detached or self.under_way in STUCK
 
     def leave(self, what: str) -> None:
         """Be a caller who leaves something behind, one of LEFT."""
@@ -293,12 +305,11 @@ class Witnessed:
         # A caller's own doing, where callers share a connection that one of them closes.
         if self.closed and not (witness.shared and what == "execute"):
             witness.blame(f"{what} on connection {self.number}, which was closed before")
-        # In the middle of a reset, one who shares it may leave something under way.
-        quiet_only = what in ("ping", "rollback", "commit", "restore")
-        if self.under_way and quiet_only and not witness.shared:
-            witness.blame(f"{what} on connection {self.number}, which was busy")
-        if what == "interrupt" and self.holders:
-            witness.blame(f"{what} on connection {self.number}, which {self.holders} has")
+        if not witness.shared:  # where others may come and go in the middle of a return
+            if self.under_way and what in ("ping", "rollback", "commit", "restore"):
+                witness.blame(f"{what} on connection {self.number}, which was busy")
+            if what == "interrupt" and self.holders:
+                witness.blame(f"{what} on connection {self.number}: {self.holders} has it")
         if what == "close" and not self.closed:
             witness.look_at_close(self)
             self.closed = True
