@@ -35,14 +35,21 @@ KINDS = [
     *(pytest.param(kind, marks=proof) for kind in ("Singleton", "NullPool", "StaticPool")),
 ]
 SHARED = ("Singleton", "StaticPool")
+LITTERED = ("busy two-phase", "busy changed", "stays")
 
 
 class Litter:
-    """Leases in reference cycles, to be thrown away one by one."""
+    """Leases in reference cycles, to be thrown away one by one.
+
+    Each leaves something behind on its connection, if that is its own.
+    """
 
     def __init__(self, leases: list[Any]) -> None:
         self._pieces: list[_Cycle] = []
         while leases:
+            connection = leases[-1].connection
+            if not connection.witness.shared:
+                connection.leave(LITTERED[len(leases) % len(LITTERED)])
             self._pieces.append(_Cycle(leases.pop()))
 
     def drop(self) -> None:
