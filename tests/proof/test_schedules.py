@@ -635,7 +635,10 @@ def cases(*in_any_case: Scenario, tight: bool = False) -> pytest.MarkDecorator:
                 scenario,
                 id=f"{kind}-{scenario.__name__}{'-loose' if options is LOOSE else ''}",
                 marks=[]
-                if (tight and (options is TIGHT or (kind == "QueuePool" and scenario in BUSY)))
+                if (
+                    tight
+                    and (options is TIGHT or (kind == "QueuePool" and scenario in BUSY))
+                )
                 or scenario in in_any_case
                 else [proof],
             )

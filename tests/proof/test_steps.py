@@ -413,8 +413,8 @@ def passes(
 ) -> Iterator[Pass]:
     """Yield all the passes that make sense, with any of these things left behind."""
     entries = ENTRIES + (QUEUE_ENTRIES if kind == "QueuePool" else ())
-    endings = ENDINGS
-    drivers = (False, True)
+    endings: tuple[str, ...] = ENDINGS
+    drivers: tuple[bool, ...] = (False, True)
     if left != ("",):
         # Only the return matters, of a driver that can tell.
         entries = ("idle", "served") if kind == "QueuePool" else ("idle",)
@@ -569,7 +569,9 @@ def test_every_step_of_undoing_fails(
 ) -> None:
     """What is left behind can't be stopped or undone, in every way there is."""
     every = 23 if mode in REAL_TIME else 1 if EFFORT else 5
-    chosen = islice(passes(mode, kind, single_faults(IN_RETURN), left=LEFT), None, None, every)
+    chosen = islice(
+        passes(mode, kind, single_faults(IN_RETURN), left=LEFT), None, None, every
+    )
     tally = run_all(mode, chosen, monkeypatch)
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
     assert tally.fired > tally.count / 4

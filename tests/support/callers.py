@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import anypool
 
+from .witness import STUCK
 
-STUCK = {"refuses", "stays"}
 UNDER_WAY = {"busy", *STUCK}
 
 
@@ -162,7 +162,7 @@ class Model:
         left = connection.left
         if left & UNDER_WAY and slot.users > 1:
             return  # it is perhaps theirs
-        if left & STUCK:
+        if left & {*STUCK}:
             self._close(slot, "reset")
             return
         left.discard("busy")

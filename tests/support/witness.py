@@ -177,7 +177,10 @@ class Witness:
         empty = self._failed + sum(
             each.detached or (each.closed and each.is_lost) for each in self.connections
         )
-        if not (connection.is_lost or self._excusing) and len(self.open) + empty <= self.keep:
+        if (
+            not (connection.is_lost or self._excusing)
+            and len(self.open) + empty <= self.keep
+        ):
             what = sorted(connection.left) or "quiet"
             self.blame(f"connection {connection.number} was closed, but it was {what}")
 
