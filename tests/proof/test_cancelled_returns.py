@@ -14,7 +14,7 @@ import anypool
 
 from ..support.clocks import driven
 from ..support.suspensions import AtSuspension
-from ..support.witness import LEFT, STUCK, Witness
+from ..support.witness import LEFT, LOST, STUCK, Witness
 
 
 async def _cancel(interrupts: bool, by_block: bool) -> Witness:
@@ -78,7 +78,8 @@ async def _leave(left: str, reset: Any, strike: int) -> tuple[Witness, bool]:
     assert scope.cancelled_caught == at.struck
     async with pool.connect() as connection:
         witness.handed_out(connection, "the next one")
-        assert (connection.number == 1) == (left not in STUCK)
+        lost = left in (STUCK if reset is None else LOST)
+        assert connection.number == 1 + lost
         witness.given_back(connection, "the next one")
     assert not witness.violations, (strike, witness.violations, witness.events)
     return witness, at.struck

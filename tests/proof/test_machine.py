@@ -235,6 +235,13 @@ class Machine(RuleBasedStateMachine):
             connection.left = set(self.connections[connection].left)
 
     @precondition(lambda self: self.real)
+    @rule(pick=PICKS, caller=CALLERS, what=st.sampled_from(LEFT))
+    def leave_and_close(self, pick: int, caller: int, what: str) -> None:
+        if not self._is_busy(caller):
+            self.leave(pick, what)
+            self._close(self._pick(pick), caller)
+
+    @precondition(lambda self: self.real)
     @rule(pick=PICKS)
     def drop(self, pick: int) -> None:
         lease = self._pick(pick)

@@ -18,7 +18,7 @@ import pytest
 import anypool
 from anypool import sync
 
-from ..support.bounds import proof, rounds, sample, seeds
+from ..support.bounds import proof, rounds, sample, seeds, stride
 from ..support.invariants import assert_all_closed, assert_nothing_lost, books
 from ..support.modes import run_blocking
 from ..support.scheduler import Decisions, Planned, Random, Scheduler, scheduled
@@ -609,6 +609,7 @@ NULL: list[tuple[str, dict[str, Any], Scenario]] = [
     ("NullPool", {}, scenario)
     for scenario in (look_and_give, close_and_give, break_off_and_give)
 ]
+TIGHT_KNOWN = TIGHT | {"knows": True}
 KNOWN: list[tuple[str, dict[str, Any], Scenario]] = [
     (kind, options | {"knows": True}, scenario)
     for kind, options in (
@@ -621,6 +622,9 @@ KNOWN: list[tuple[str, dict[str, Any], Scenario]] = [
     # Who shares with one that is stuck may have it as well.
     if (kind, scenario) != ("StaticPool", leave_stuck_and_wait)
 ]
+LONG = (count_and_take, open_and_take)
+"""Those with so many steps that they are run in `make proof` only."""
+QUICK = tuple(scenario for _, _, scenario in QUEUE + KNOWN if scenario not in LONG)
 BOTH_WAYS = (contend, dispose_and_give, close_and_give, shrink_and_give)
 
 
@@ -634,15 +638,10 @@ def cases(*in_any_case: Scenario, tight: bool = False) -> pytest.MarkDecorator:
                 options,
                 scenario,
                 id=f"{kind}-{scenario.__name__}{'-loose' if options is LOOSE else ''}",
-                marks=[]
-                if (
-                    tight
-                    and (options is TIGHT or (kind == "QueuePool" and scenario in BUSY))
-                )
-                or scenario in in_any_case
-                else [proof],
+                marks=[] if scenario in (*in_any_case, *quick) else [proof],
             )
             for kind, options, scenario in QUEUE + SHARED + NULL + KNOWN
+            for quick in [QUICK if tight and options in (TIGHT, TIGHT_KNOWN) else ()]
         ],
     )
 
@@ -681,7 +680,7 @@ def explore(
     """Run all schedules with up to so many preemptions; return how many there were.
 
     Of those with two there may be too many; then a sample of them. Or only a certain
-    thread is preempted, by the first that can go on, and all are run.
+    thread is preempted, by the first that can go on, and all are run (in `make proof`).
     """
     count = 0
     plans: list[dict[int, int]] = [{}]
@@ -703,6 +702,8 @@ def explore(
                 ]
             sampled = preemptions > 0 and only is None
             plans = sample(following, 3000) if sampled else following
+            if preemptions > 0 and only is not None:
+                plans = plans[:: stride(4)]
     return count
 
 

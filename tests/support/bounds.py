@@ -19,6 +19,11 @@ def rounds(few: int, many: int) -> int:
     return max(few, int(many * EFFORT))
 
 
+def stride(every: int) -> int:
+    """Return how many lines to go on at a time: so many in `make test`, 1 in `make proof`."""
+    return 1 if EFFORT else every
+
+
 T = TypeVar("T")
 
 

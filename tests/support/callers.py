@@ -172,6 +172,8 @@ class Model:
             elif self.failing_resets:
                 self.failing_resets -= 1
                 self._close(slot, "reset")
+            elif "prepared" in left:
+                self._close(slot, "reset")
             else:
                 left.clear()
 

@@ -23,11 +23,15 @@ LEFT = (
     "busy two-phase",
     "refuses",
     "stays",
+    "prepared",
 )
 """What a caller may leave behind, for Witnessed.leave()."""
 
 STUCK = ("refuses", "stays")
 """What is under way and can't be stopped: an interrupt raises, or is of no avail."""
+
+LOST = (*STUCK, "prepared")
+"""What can't be undone; a reset doesn't even say that a prepared transaction stays."""
 
 
 class Witness:
@@ -195,6 +199,7 @@ class Witnessed:
         excused: whether there is a reason to close it.
         transaction: whether it has an open transaction.
         two_phase: whether that is one in two phases.
+        prepared: whether it is prepared, which no reset ends.
         setting: what is set on the client's side; 0 when it is new.
         under_way: "busy" if something is that an interrupt ends; "refuses" or "stays" if
             it does not end.
@@ -211,6 +216,7 @@ class Witnessed:
         self.excused = False
         self.transaction = False
         self.two_phase = False
+        self.prepared = False
         self.setting = 0
         self.under_way = ""
         self.session: set[str] = set()
@@ -225,6 +231,7 @@ class Witnessed:
         left = {
             "transaction": self.transaction,
             "two-phase": self.two_phase,
+            "prepared": self.prepared,
             "changed": self.setting != 0,
         }
         return {what for what, so in left.items() if so} | ({self.under_way} - {""})
@@ -232,7 +239,7 @@ class Witnessed:
     @property
     def is_lost(self) -> bool:
         """Whether there is a reason to close it."""
-        return self.excused or self.detached or self.under_way in STUCK
+        return self.excused or self.detached or bool(self.left & {*LOST})
 
     def leave(self, what: str) -> None:
         """Be a caller who leaves something behind, one of LEFT."""
@@ -241,6 +248,8 @@ class Witnessed:
                 self.transaction = True
             elif word == "two-phase":
                 self.two_phase = True
+            elif word == "prepared":
+                self.prepared = True
             elif word == "changed":
                 self.setting += 1
             elif self.under_way not in STUCK:
@@ -403,7 +412,7 @@ class _Telling:
             return ConnectionState.BUSY
         if connection.setting != baseline:
             return ConnectionState.CHANGED
-        if connection.two_phase:
+        if connection.two_phase or connection.prepared:
             return ConnectionState.TWO_PHASE
         in_doubt = not self._tells or connection.transaction
         return ConnectionState.OPEN if in_doubt else ConnectionState.CLEAN
