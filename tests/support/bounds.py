@@ -20,7 +20,7 @@ def rounds(few: int, many: int) -> int:
 
 
 def stride(every: int) -> int:
-    """Return how many lines to go on at a time: so many in `make test`, 1 in `make proof`."""
+    """Return how far to go at a time: so far in `make test`, one step in `make proof`."""
     return 1 if EFFORT else every
 
 
