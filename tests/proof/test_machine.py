@@ -84,7 +84,7 @@ class Machine(RuleBasedStateMachine):
         threadlocal=st.booleans(),
         reset=st.sampled_from(["rollback", "commit", "full", None]),
         listens=st.booleans(),
-        tells=st.sampled_from([True, True, False]),
+        tells=st.sampled_from([True, True, True, False]),
         pre_ping=st.sampled_from([False, True, 5.0]),
         use_lifo=st.booleans(),
         max_waiting=st.sampled_from([None, None, None, None, 0, 1, 2]),
@@ -189,16 +189,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(steps=st.lists(st.integers(-3, 5), min_size=4, max_size=12))
     def rush(self, steps: list[int]) -> None:
-        """Callers come and go: number n comes, or where that is negative a lease goes."""
+        """Callers come and go: number n comes, or where that is negative a lease goes, some
+        of them in the middle of something."""
         for step in steps:
             if step >= 0:
                 self.connect(step, False)
             elif self.real:
-                self._close(self._pick(-step), TIDIER)
+                lease = self._pick(-step)
+                if step == -3:
+                    self._leave(lease, "busy")
+                self._close(lease, TIDIER)
             self.agrees()
 
-    @rule(caller=CALLERS)
-    def connect_without_patience(self, caller: int) -> None:
+    @rule(caller=CALLERS, what=st.sampled_from(["", *LEFT]))
+    def connect_without_patience(self, caller: int, what: str) -> None:
+        """Come, leave something behind, and go."""
         if self._is_busy(caller):
             return
         lease = self.model.connect(caller, share=False, patience=False)
@@ -208,6 +213,7 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(order.error, lease.error), order.error
         else:
             self._same(lease, order.result)
+            self._leave(lease, what)
             self._spare_sharers(lease)
             self.model.close(lease)
             self._do(caller, order.result.close)
@@ -228,18 +234,14 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICKS, what=st.sampled_from(LEFT))
     def leave(self, pick: int, what: str) -> None:
         """Begin something on a connection, or change it, and leave it like that."""
-        connection = self._pick(pick).connection
+        self._leave(self._pick(pick), what)
+
+    def _leave(self, lease: Lease, what: str) -> None:
+        connection = lease.connection
         assert connection is not None
         if self.model.tells or what == "transaction":
             self.connections[connection].leave(what)
             connection.left = set(self.connections[connection].left)
-
-    @precondition(lambda self: self.real)
-    @rule(pick=PICKS, caller=CALLERS, what=st.sampled_from(LEFT))
-    def leave_and_close(self, pick: int, caller: int, what: str) -> None:
-        if not self._is_busy(caller):
-            self.leave(pick, what)
-            self._close(self._pick(pick), caller)
 
     @precondition(lambda self: self.real)
     @rule(pick=PICKS)
@@ -492,7 +494,7 @@ class SharedMachine(Machine):
         threadlocal=st.booleans(),
         reset=st.sampled_from(["rollback", "commit", "full", None]),
         listens=st.booleans(),
-        tells=st.sampled_from([True, True, False]),
+        tells=st.sampled_from([True, True, True, False]),
         pre_ping=st.sampled_from([False, True, 5.0]),
     )
     def start(  # other options
