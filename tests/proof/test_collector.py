@@ -301,7 +301,7 @@ def test_collected_at_every_line_in_a_loop(
         return at.where
 
     async def run_all() -> int:
-        for number in range(1, 10000, stride(2)):
+        for number in range(1, 10000, stride(3)):
             if await run(number) is None:
                 return number
         raise AssertionError
