@@ -601,7 +601,7 @@ async def test_server_gone_and_back(mode: Live) -> None:
 async def test_connect_that_hangs(mode: Live) -> None:
     # What runs in a thread can't be stopped by the pool; the drivers have limits of their
     # own for that. psycopg takes two seconds at least.
-    limits = {"asyncpg": "", "pymysql": "?connect_timeout=2&read_timeout=2"}
+    limits = {"asyncpg": "", "pymysql": "?connect_timeout=1&read_timeout=1"}
     limit = limits.get(mode.driver, "?connect_timeout=2")
     pool = mode.pool(limit, pool_size=1, max_overflow=0, timeout=0.3)
     mode.proxy.stall()

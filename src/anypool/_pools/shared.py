@@ -12,6 +12,7 @@ from .._core.errors import InvalidRequestError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
+from .._drivers.protocol import BUSY
 from .base import Pool
 
 ConnT = TypeVar("ConnT")
@@ -89,6 +90,23 @@ class SharedSlots(Pool[ConnT]):
             if not begun and record._on_lost is not None:  # cancelled while it waited
                 self._drop(record)
             raise
+
+    async def _reset(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
+        if not self._is_in_use(record):
+            await super()._reset(record, hurried)
+
+    async def _part_with_unusable(self, record: ConnectionRecord[ConnT]) -> None:
+        if not self._is_in_use(record):
+            await super()._part_with_unusable(record)
+
+    def _is_in_use(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether one of several callers is perhaps in the middle of something."""
+        connection = record.connection
+        return (
+            record._users > 1
+            and connection is not None
+            and record._driver.state(connection, record._baseline) is BUSY
+        )
 
     async def _invalidate_alone(
         self,
