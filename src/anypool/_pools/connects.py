@@ -78,7 +78,7 @@ class Connects(Closes[ConnT]):
             self._runtime.can_watch and not self._driver.blocking and not self._lose_all
         )
         self._decide(self._note_opened, record, epoch, begin)
-        self._note_baseline(record)
+        await self._note_baseline(record)
         ask = getattr(self._driver, "holds_data", None)
         record._holds_data = ask is not None and await self._runtime.call(
             self._driver.blocking, ask, record.connection
@@ -91,7 +91,7 @@ class Connects(Closes[ConnT]):
                 await self._tell_first_connect(record)
             await self._tell_connect(record)
             if self._listeners.on_first_connect or self._listeners.on_connect:
-                self._note_baseline(record)
+                await self._note_baseline(record, record._baseline)
         except Exception as error:
             # Half initialised: nobody may ever get this one.
             self._log.info("Connect listener failed: %s", type(error).__name__)
@@ -101,9 +101,22 @@ class Connects(Closes[ConnT]):
             record._ending = True  # the same; who called this sees to it
             raise
 
-    def _note_baseline(self, record: ConnectionRecord[ConnT]) -> None:
-        """Have the driver note what the pool's users start from."""
-        record._baseline = record._driver.baseline(cast("ConnT", record.connection))
+    async def _note_baseline(
+        self, record: ConnectionRecord[ConnT], first: Any = None
+    ) -> None:
+        """Have the driver note what the pool's users start from.
+
+        Args:
+            record: has a new connection.
+            first: what was noted before the connect listeners were told.
+        """
+        driver = record._driver
+        record._baseline = driver.baseline(cast("ConnT", record.connection))
+        note = getattr(driver, "note_session", None)
+        if note is not None and self._reset_mode == "full":
+            await self._runtime.call(
+                driver.blocking, note, record.connection, record._baseline, first
+            )
 
     def _note_failed(self) -> None:
         self._counts.failed += 1
