@@ -21,6 +21,7 @@ from .sqlite3 import (
     put_back,
     session_of,
 )
+from .sqlite_session import Session, look_at
 
 INTERVAL = 0.02
 """Seconds between two attempts to interrupt."""
@@ -33,11 +34,16 @@ class AiosqliteDriver(CoroutineDriver):
         statements = vars(connection).get("_execute")
         if not isinstance(statements, Statements):
             vars(connection)["_execute"] = statements = Statements(connection)
-        inner = connection._conn
-        statements.baseline = Baseline(
-            session_of(inner), inner.row_factory, inner.text_factory, 0
-        )
+        statements.baseline = Baseline(connection._conn, 0)
         return statements
+
+    async def note_session(
+        self, connection: aiosqlite.Connection, baseline: Any, first: Any, /
+    ) -> None:
+        # The object is the same, before and after the connect listeners.
+        baseline.noted = baseline.baseline.noted = await baseline(
+            look_at, connection._conn, first and baseline.noted
+        )
 
     def state(self, connection: aiosqlite.Connection, baseline: Any, /) -> ConnectionState:
         # A statement that somebody gave up waiting for may still be running or queued in
@@ -102,9 +108,11 @@ class Statements:
         unfinished: so many were.
         reading: cursors that may have rows left.
         baseline: what callers started from.
+        noted: the session as it was when it was last noted.
     """
 
     baseline: Baseline
+    noted: Session | None = None
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = weakref.ref(connection)
