@@ -17,11 +17,10 @@ from .protocol import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
 from .sqlite3 import (
     Baseline,
     end_all,
-    is_in_memory,
     put_back,
     session_of,
 )
-from .sqlite_session import Session, look_at
+from .sqlite_session import Session, holds_data, look_at
 
 INTERVAL = 0.02
 """Seconds between two attempts to interrupt."""
@@ -71,10 +70,9 @@ class AiosqliteDriver(CoroutineDriver):
         else:
             await work
 
-    async def holds_data(self, connection: aiosqlite.Connection, /) -> bool:
+    async def holds_data(self, connection: aiosqlite.Connection, /) -> Any:
         execute: Any = connection._execute
-        in_memory: bool = await execute(is_in_memory, connection._conn)
-        return in_memory
+        return await execute(holds_data, connection._conn)
 
     async def restore(
         self, connection: aiosqlite.Connection, baseline: Statements, /

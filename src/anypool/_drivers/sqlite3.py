@@ -10,7 +10,7 @@ from typing import Any
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
 from .protocol import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
-from .sqlite_session import Session, bring_back, look_at
+from .sqlite_session import Session, bring_back, holds_data, look_at
 
 
 class Baseline:
@@ -65,8 +65,8 @@ class SQLiteDriver(DBAPIDriver):
     def reset(self, connection: sqlite3.Connection, mode: ResetMode, /) -> None:
         end_all(connection, mode)
 
-    def holds_data(self, connection: sqlite3.Connection, /) -> bool:
-        return is_in_memory(connection)
+    def holds_data(self, connection: sqlite3.Connection, /) -> Any:
+        return holds_data(connection)
 
     def restore(self, connection: sqlite3.Connection, baseline: Baseline, /) -> None:
         put_back(connection, baseline)
@@ -90,16 +90,6 @@ def end_all(connection: sqlite3.Connection, mode: ResetMode) -> None:
     if is_reading(connection):
         close_cursors(connection)
     end_transaction(connection, "rollback" if mode == "full" else mode)
-
-
-def is_in_memory(connection: sqlite3.Connection) -> bool:
-    """Tell whether the database is in no file, so that it ends with its connections."""
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    return any(
-        name == "main" and not file
-        for _, name, file in cursor.execute("PRAGMA database_list").fetchall()
-    )
 
 
 def is_reading(connection: sqlite3.Connection) -> bool:

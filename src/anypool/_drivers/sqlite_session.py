@@ -59,8 +59,8 @@ class Session(NamedTuple):
     """A session as it was when its connection was new.
 
     Attributes:
-        attached: names and files of databases; those that connect listeners have attached are
-            missing, since they will be told again.
+        attached: names and files of databases; those that connect listeners have attached
+            are missing, since they will be told again.
         temporary: kinds and names of objects, likewise.
         settings: PRAGMAs that can be put back.
         limits: as ``getlimit()`` tells them.
@@ -77,6 +77,20 @@ class Session(NamedTuple):
 UNKNOWN = Session(set(), set(), {}, [], {("none is like this",)})
 
 
+def holds_data(connection: sqlite3.Connection) -> Any:
+    """Answer what ``Driver.holds_data`` asks."""
+    with plain_cursor(connection) as cursor:
+        rows = cursor.execute("PRAGMA database_list").fetchall()
+        if not any(name == "main" and not file for _, name, file in rows):
+            return False
+        # Only with a shared cache do statements lock tables.
+        program = cursor.execute("EXPLAIN SELECT 1 FROM sqlite_master").fetchall()
+        if any(row[1] == "TableLock" for row in program):
+            return True
+        filled = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return True if filled else "new and its own"
+
+
 def look_at(connection: sqlite3.Connection, first: Session | None = None) -> Session:
     """Take note of a session; UNKNOWN if that can't be seen, as of a locked file.
 
@@ -87,7 +101,7 @@ def look_at(connection: sqlite3.Connection, first: Session | None = None) -> Ses
     if first is UNKNOWN:
         return UNKNOWN
     try:
-        with _plain_cursor(connection) as cursor:
+        with plain_cursor(connection) as cursor:
             return Session(
                 first.attached if first else _attached(cursor),
                 first.temporary if first else set(cursor.execute(_TEMPORARY)),
@@ -105,7 +119,7 @@ def bring_back(connection: sqlite3.Connection, session: Session) -> None:
     Raises:
         CannotReset: there is no way back.
     """
-    with _plain_cursor(connection) as cursor:
+    with plain_cursor(connection) as cursor:
         for kind, name in set(cursor.execute(_TEMPORARY)) - session.temporary:
             # A table takes its triggers with it.
             cursor.execute(f"DROP {kind} IF EXISTS temp.{_quoted(name)}")
@@ -127,7 +141,7 @@ def bring_back(connection: sqlite3.Connection, session: Session) -> None:
 
 
 @contextmanager
-def _plain_cursor(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
+def plain_cursor(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
     """Give a cursor whose rows are tuples of plain values, outside of any transaction."""
     factory, autocommit = connection.text_factory, getattr(connection, "autocommit", None)
     connection.text_factory = str
