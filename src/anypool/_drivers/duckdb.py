@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import duckdb
@@ -56,12 +57,12 @@ class DuckDBDriver(DBAPIDriver):
         if mode == "full":
             if not _in_memory(connection):
                 raise CannotReset  # to open a file once more is quicker
-            mode = "rollback"
-        try:
-            # With it goes a result that was not read to its end.
-            super().reset(connection, mode)
-        except duckdb.TransactionException:
-            return  # no transaction was open
+        if mode == "commit":
+            with suppress(duckdb.TransactionException):  # no transaction was open
+                connection.commit()
+        # It takes with it a result that was not read to its end; a commit does not.
+        with suppress(duckdb.TransactionException):
+            connection.rollback()
 
     def restore(
         self, connection: duckdb.DuckDBPyConnection, baseline: Baseline, /
@@ -70,7 +71,7 @@ class DuckDBDriver(DBAPIDriver):
             bring_back(connection, baseline.session)
 
     def interrupt(self, connection: duckdb.DuckDBPyConnection, /) -> None:
-        connection.interrupt()
+        connection.interrupt()  # in any case: an older DuckDB doesn't tell if it is busy
         _patiently(connection, lambda: _is_busy(connection))
 
     def ping(self, connection: duckdb.DuckDBPyConnection, /) -> None:
@@ -100,6 +101,10 @@ SELECT (SELECT count(*) FROM duckdb_tables() WHERE NOT internal)
 """
 
 
+_TELLS = hasattr(duckdb, "ResourceInUseException")
+_IN_USE: Any = getattr(duckdb, "ResourceInUseException", ())
+
+
 def _in_memory(connection: duckdb.DuckDBPyConnection) -> bool:
     question = (
         "SELECT path IS NULL FROM duckdb_databases() "
@@ -109,12 +114,20 @@ def _in_memory(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _is_busy(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Tell whether another thread is in a call of the connection; DuckDB before 2.0 doesn't
-    tell, and has whoever asks for more wait for its end."""
+    """Tell whether another thread is in a call of the connection.
+
+    DuckDB before 2.0 doesn't tell, and has whoever asks for more wait for its end. In 2.0,
+    ``rowcount`` and ``description`` would tell, but may wait for the other thread without
+    letting go of the GIL, which that one waits for: a deadlock.
+    """
+    if not _TELLS:
+        return False
     try:
-        connection.rowcount  # noqa: B018  # raises then
-    except duckdb.OperationalError:
+        connection.extract_statements("")
+    except _IN_USE:
         return True
+    except duckdb.Error:  # closed
+        return False
     return False
 
 
@@ -122,7 +135,7 @@ def _close(connection: duckdb.DuckDBPyConnection) -> bool:
     """Close the connection; False if another thread is in a call of it."""
     try:
         connection.close()
-    except duckdb.OperationalError:
+    except _IN_USE:
         return False
     return True
 

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from typing import Any
 
+from .._core.errors import InvalidRequestError
 from .._core.options import ResetMode
 from .dbapi import DBAPIDriver
 from .protocol import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
@@ -41,6 +42,9 @@ class SQLiteDriver(DBAPIDriver):
     """sqlite3 tells whether a transaction is open, so that idle returns cost little."""
 
     def baseline(self, connection: sqlite3.Connection, /) -> Baseline:
+        # An async pool asks in the thread of its loop, and connects in another one.
+        if is_of_other_thread(connection):
+            raise InvalidRequestError(_CURE)
         references = sys.getrefcount(connection)  # before there is one more, in a call
         return Baseline(connection, references)
 
@@ -77,6 +81,21 @@ class SQLiteDriver(DBAPIDriver):
     def ping(self, connection: sqlite3.Connection, /) -> None:
         connection.execute("SELECT 1")
 
+    def close(self, connection: sqlite3.Connection, /) -> None:
+        if is_of_other_thread(connection):
+            # The one thing that no thread is refused: it closes what was open.
+            sqlite3.Connection.__init__(connection, ":memory:", check_same_thread=False)
+        connection.close()
+
+    def terminate(self, connection: sqlite3.Connection, /) -> bool:
+        self.close(connection)
+        return True
+
+    def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
+        if isinstance(error, sqlite3.ProgrammingError) and is_of_other_thread(connection):
+            error.add_note(_CURE)
+        return super().is_disconnect(error, connection)
+
     def is_open(self, connection: sqlite3.Connection, /) -> bool:
         try:
             connection.in_transaction  # noqa: B018  # raises on a closed connection
@@ -85,8 +104,26 @@ class SQLiteDriver(DBAPIDriver):
         return True
 
 
+_CURE = (
+    "anypool: a pool hands connections from thread to thread. Connect with "
+    "sqlite3.connect(..., check_same_thread=False), which is safe, since a connection has one "
+    "user at a time; or, in blocking code, use sync.SingletonThreadPool"
+)
+
+
+def is_of_other_thread(connection: sqlite3.Connection) -> bool:
+    """Tell whether sqlite3 refuses this thread the use of a connection."""
+    try:
+        connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+    except sqlite3.ProgrammingError as error:
+        return "same thread" in str(error)
+    return False
+
+
 def end_all(connection: sqlite3.Connection, mode: ResetMode) -> None:
     """End what is open: half-read cursors, and the transaction."""
+    if is_of_other_thread(connection):
+        raise InvalidRequestError(_CURE)
     if is_reading(connection):
         close_cursors(connection)
     end_transaction(connection, "rollback" if mode == "full" else mode)
