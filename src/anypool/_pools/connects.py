@@ -97,6 +97,7 @@ class Connects(Closes[ConnT]):
         )
         if data and not self._decide(self._note_data, record, data):
             await self._close(record, "invalid")
+            record._epoch = -1  # nor is the slot kept, which others would come upon
             raise InvalidRequestError(_SECOND)
         self._log.info("Created new connection %s", Label(record))
         try:
