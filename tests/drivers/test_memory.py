@@ -104,9 +104,7 @@ SHARED = {
 
 
 @pytest.mark.parametrize("creator", SHARED)
-async def test_shared_and_filled_ones_are_let_through(
-    mode: Memories, creator: str
-) -> None:
+async def test_shared_and_filled_ones_are_let_through(mode: Memories, creator: str) -> None:
     pool = mode.pools.QueuePool(SHARED[creator])
     async with mode.block(pool.connect()) as first:
         async with mode.block(pool.unique_connection()) as second:

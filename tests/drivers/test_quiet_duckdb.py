@@ -87,7 +87,9 @@ async def test_transactions(mode: Ducks, reset: ResetMode | None) -> None:
 async def test_result_not_read_to_its_end(mode: Ducks, reset: ResetMode | None) -> None:
     pool = mode.pool(reset_on_return=reset)
     async with mode.block(pool.connect()) as first:
-        await mode.ask(pool, first, "CREATE TABLE t AS SELECT range AS x FROM range(100000)")
+        await mode.ask(
+            pool, first, "CREATE TABLE t AS SELECT range AS x FROM range(100000)"
+        )
         first.execute("SELECT * FROM t")
         assert first.fetchone() == (0,)
         relation = first.sql("SELECT * FROM t LIMIT 1")
@@ -101,11 +103,15 @@ async def test_result_not_read_to_its_end(mode: Ducks, reset: ResetMode | None) 
             with pytest.raises(duckdb.ConnectionException):
                 relation.fetchall()
         elif reset is not None:
-            assert relation.fetchall() == [(0,)], "a relation is a question: it holds nothing"
+            assert relation.fetchall() == [(0,)], (
+                "a relation is a question: it holds nothing"
+            )
     await mode.go(pool.close())
 
 
-def busy(connection: Any, statement: str = LONG) -> tuple[threading.Thread, list[Exception]]:
+def busy(
+    connection: Any, statement: str = LONG
+) -> tuple[threading.Thread, list[Exception]]:
     """Have another thread at work on a connection."""
     errors: list[Exception] = []
 

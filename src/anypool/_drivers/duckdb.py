@@ -64,9 +64,7 @@ class DuckDBDriver(DBAPIDriver):
         with suppress(duckdb.TransactionException):
             connection.rollback()
 
-    def restore(
-        self, connection: duckdb.DuckDBPyConnection, baseline: Baseline, /
-    ) -> None:
+    def restore(self, connection: duckdb.DuckDBPyConnection, baseline: Baseline, /) -> None:
         if baseline.session is not None:
             bring_back(connection, baseline.session)
 

@@ -50,16 +50,16 @@ class Baseline:
     session: Session | None = None
 
 
-def look_at(
-    connection: duckdb.DuckDBPyConnection, first: Session | None = None
-) -> Session:
+def look_at(connection: duckdb.DuckDBPyConnection, first: Session | None = None) -> Session:
     """Take note of a session; first is what was noted before listeners were told."""
 
     def ask(question: str) -> list[Any]:
         return connection.execute(question).fetchall()
 
     try:
-        prepared = {name for (name,) in ask("SELECT name FROM duckdb_prepared_statements()")}
+        prepared = {
+            name for (name,) in ask("SELECT name FROM duckdb_prepared_statements()")
+        }
     except duckdb.CatalogException:
         prepared = set()
     temporary = first.temporary if first else set(ask(_TEMPORARY))
