@@ -51,7 +51,7 @@ def test_an_async_pool_says_so_at_once(tmp_path: Path) -> None:
     anyio.run(main)
     for connection in made:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            connection.total_changes  # noqa: B018
+            connection.total_changes
 
 
 def test_a_blocking_pool_notes_it_on_the_error(tmp_path: Path) -> None:

@@ -54,9 +54,10 @@ class DuckDBDriver(DBAPIDriver):
         return OPEN if self.is_open(connection) else CLOSED
 
     def reset(self, connection: duckdb.DuckDBPyConnection, mode: ResetMode, /) -> None:
-        if mode == "full":
-            if not _in_memory(connection):
-                raise CannotReset  # to open a file once more is quicker
+        # First: a rollback waits for what another thread does, if it doesn't refuse.
+        connection.interrupt()
+        if mode == "full" and not _in_memory(connection):
+            raise CannotReset  # to open a file once more is quicker
         if mode == "commit":
             with suppress(duckdb.TransactionException):  # no transaction was open
                 connection.commit()

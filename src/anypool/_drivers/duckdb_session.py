@@ -1,7 +1,7 @@
 """What a caller can change of a DuckDB connection's session, and the way back.
 
 For databases in memory, which must not be closed; it takes some ms. What is the whole
-database's (global settings, what is attached, Python functions, extensions) is no session's.
+database's (global settings, attached ones, Python functions, extensions) is no session's.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ class SQLiteDriver(DBAPIDriver):
 
 _CURE = (
     "anypool: a pool hands connections from thread to thread. Connect with "
-    "sqlite3.connect(..., check_same_thread=False), which is safe, since a connection has one "
-    "user at a time; or, in blocking code, use sync.SingletonThreadPool"
+    "sqlite3.connect(..., check_same_thread=False), which is safe, since a connection has "
+    "one user at a time; or, in blocking code, use sync.SingletonThreadPool"
 )
 
 

@@ -24,9 +24,9 @@ ConnT = TypeVar("ConnT")
 _SECOND = (
     "A second connection would have another, empty database: one in memory belongs to the "
     "connection that opened it. Use StaticPool, or pool_size=1 and max_overflow=0; a pool "
-    "with one for each caller (SingletonTaskPool, sync.SingletonThreadPool); or a name that "
-    "connections share (sqlite3.connect('file:NAME?mode=memory&cache=shared', uri=True), "
-    "duckdb.connect(':memory:NAME'))"
+    "with one for each caller (SingletonTaskPool, sync.SingletonThreadPool); or a name "
+    "that connections share (sqlite3.connect('file:NAME?mode=memory&cache=shared', "
+    "uri=True), duckdb.connect(':memory:NAME'))"
 )
 
 
