@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import TypeVar
 
+from .._core.errors import InvalidRequestError
 from .._core.record import ConnectionRecord
 from .._drivers.registry import driver_for, resets_blindly
 from .._runtimes.thread import AwaitableCreator
@@ -20,11 +21,21 @@ if TYPE_CHECKING:
 
 ConnT = TypeVar("ConnT")
 
+_SECOND = (
+    "A second connection would have another, empty database: one in memory belongs to the "
+    "connection that opened it. Use StaticPool, or pool_size=1 and max_overflow=0; a pool "
+    "with one for each caller (SingletonTaskPool, sync.SingletonThreadPool); or a name "
+    "that connections share (sqlite3.connect('file:NAME?mode=memory&cache=shared', "
+    "uri=True), duckdb.connect(':memory:NAME'))"
+)
+
 
 class Connects(Closes[ConnT]):
     """Opens connections for slots, and tells the listeners."""
 
     __slots__ = ()
+
+    _lends_any = False  # whether it may be any of several connections that a caller gets
 
     async def _open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
         if self._runtime.blocking or self._inline:
@@ -78,20 +89,23 @@ class Connects(Closes[ConnT]):
             self._runtime.can_watch and not self._driver.blocking and not self._lose_all
         )
         self._decide(self._note_opened, record, epoch, begin)
-        self._note_baseline(record)
+        await self._note_baseline(record)
         ask = getattr(self._driver, "holds_data", None)
-        record._holds_data = ask is not None and await self._runtime.call(
+        record._holds_data = False
+        data = ask is not None and await self._runtime.call(
             self._driver.blocking, ask, record.connection
         )
-        if record._holds_data:
-            record._expires_at = math.inf
+        if data and not self._decide(self._note_data, record, data):
+            await self._close(record, "invalid")
+            record._epoch = -1  # nor is the slot kept, which others would come upon
+            raise InvalidRequestError(_SECOND)
         self._log.info("Created new connection %s", Label(record))
         try:
             if self._untold:
                 await self._tell_first_connect(record)
             await self._tell_connect(record)
             if self._listeners.on_first_connect or self._listeners.on_connect:
-                self._note_baseline(record)
+                await self._note_baseline(record, record._baseline)
         except Exception as error:
             # Half initialised: nobody may ever get this one.
             self._log.info("Connect listener failed: %s", type(error).__name__)
@@ -101,9 +115,40 @@ class Connects(Closes[ConnT]):
             record._ending = True  # the same; who called this sees to it
             raise
 
-    def _note_baseline(self, record: ConnectionRecord[ConnT]) -> None:
-        """Have the driver note what the pool's users start from."""
-        record._baseline = record._driver.baseline(cast("ConnT", record.connection))
+    def _note_data(self, record: ConnectionRecord[ConnT], data: Any) -> bool:
+        """Note that a database ends with its connection.
+
+        Returns:
+            False if callers would find this one, new and empty, or another one.
+        """
+        if self._lends_any and data is not True:
+            for other in self._known_records():
+                if (
+                    other.connection is not None
+                    and other._epoch == record._epoch
+                    and other._holds_data == data
+                ):
+                    return False
+        record._holds_data = data
+        record._expires_at = math.inf
+        return True
+
+    async def _note_baseline(
+        self, record: ConnectionRecord[ConnT], first: Any = None
+    ) -> None:
+        """Have the driver note what the pool's users start from.
+
+        Args:
+            record: has a new connection.
+            first: what was noted before the connect listeners were told.
+        """
+        driver = record._driver
+        record._baseline = driver.baseline(cast("ConnT", record.connection))
+        note = getattr(driver, "note_session", None)
+        if note is not None and self._reset_mode == "full":
+            await self._runtime.call(
+                driver.blocking, note, record.connection, record._baseline, first
+            )
 
     def _note_failed(self) -> None:
         self._counts.failed += 1

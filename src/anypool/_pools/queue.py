@@ -53,6 +53,8 @@ class QueuePool(QuickPath[ConnT]):
 
     __slots__ = ("_max_overflow", "_size")
 
+    _lends_any = True
+
     @overload
     def __init__(
         self,
