@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_VENV = .venv-demo
 PROOF ?= 1
+PROOFS = tests/proof tests/test_exit.py tests/test_interrupts.py tests/test_traps_finalizer.py tests/drivers/test_quiet_postgres.py
 SOAK_SECONDS ?= 60
 # Interpreters for `make test-all`: those on PATH, and those that pyenv has.
 INTERPRETERS = $(sort $(foreach v,3.11 3.12 3.13 3.14,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python$(v)) $(shell command -v python$(v) 2>/dev/null))))
@@ -31,14 +32,15 @@ coverage: $(VENV)/.ready  ## Which lines and branches of the library the test su
 	$(BIN)/coverage report
 
 proof: $(VENV)/.ready  ## The exhaustive runs, some 15 minutes; PROOF=0.1 is a tenth of them
-	PROOF=$(PROOF) $(BIN)/python -m pytest -m "" tests/proof tests/test_exit.py $(TEST)
+	PROOF=$(PROOF) $(BIN)/python -m pytest -m "" $(PROOFS) $(TEST)
 
 soak: $(VENV)/.ready  ## All that happens in production, for SOAK_SECONDS=60
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m tests.soak
 
-lint: $(VENV)/.ready  ## Style
+lint: $(VENV)/.ready  ## Style, and which way imports run
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
 
 types: $(VENV)/.ready  ## Both type checkers, and how complete the public types are
 	$(BIN)/mypy

@@ -116,7 +116,7 @@ async def test_connect_of_a_caller_that_left_joins_the_idle_ones(mode: Mode) -> 
 
 async def test_absent_server_is_asked_at_growing_intervals(mode: Mode) -> None:
     mode.world.fail["connect"] = OSError("refused")
-    pool = mode.pool(pool_size=20, timeout=0.3)
+    pool = mode.pool(pool_size=20, timeout=0.2)
     await mode.go(pool.open())
 
     async def checkout() -> None:

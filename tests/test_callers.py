@@ -118,9 +118,10 @@ def test_a_thread_that_inherits_a_context_is_another_caller(pool: Any) -> None:
     lease.close()
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("connected_before", [False, True])
 def test_tasks_that_use_a_blocking_pool_never_share(
-    pool: Any, connected_before: bool
+    pool: Any, backend: str, connected_before: bool
 ) -> None:
     """In the loop's own thread, across awaits, with inherited contexts."""
     if connected_before:
@@ -128,19 +129,24 @@ def test_tasks_that_use_a_blocking_pool_never_share(
             pass
 
     async def main() -> None:
-        both = asyncio.Barrier(2)
+        found: list[int] = []
+        both = anyio.Event()
 
-        async def work() -> int:
+        async def work() -> None:
             with pool.connect() as connection:
+                found.append(id(connection))
+                if len(found) == 2:
+                    both.set()
                 await both.wait()
                 with pool.connect() as nested:
                     assert nested is connection
-                return id(connection)
 
-        found = await asyncio.gather(work(), work())
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+            group.start_soon(work)
         assert len(set(found)) == 2
 
-    asyncio.run(main())
+    anyio.run(main, backend=backend)
     assert pool.checkedout() == 0
 
 

@@ -11,6 +11,7 @@ import anypool
 from anypool import sync
 
 from .support.modes import Mode
+from .support.witness import Witness
 
 KINDS = ["QueuePool", "Singleton", "NullPool", "StaticPool", "AssertionPool"]
 all_kinds = pytest.mark.parametrize("kind", KINDS)
@@ -178,6 +179,30 @@ async def test_static_pool_is_one_connection_for_all(mode: Mode) -> None:
 
 class Interrupt(BaseException):
     """Stands for Ctrl-C, and for cancellations."""
+
+
+@pytest.mark.parametrize("reset", ["rollback", "full", None])
+@pytest.mark.parametrize("left", ["busy", "stays"])
+async def test_return_leaves_alone_what_another_caller_is_doing(
+    mode: Mode, left: str, reset: Any
+) -> None:
+    """Who returns last has it stopped."""
+    witness = Witness(coroutine=mode.world.coroutine, shared=True)
+    options = {"driver": witness.driver(), "reset_on_return": reset}
+    pool = mode.pool("StaticPool", creator=witness.creator, **options)
+    first = await mode.go(pool.unique_connection())
+    second = await mode.go(pool.unique_connection())
+    assert first.connection is second.connection
+    first.connection.leave(left)
+    await mode.go(second.close())
+    assert {what for what, _ in witness.events} == {"connect"}
+    assert first.is_valid
+    await mode.go(first.close())
+    assert ("interrupt", 1) in witness.events
+    assert witness.open == ([1] if left == "busy" else [])
+    with witness.excuse():
+        await mode.go(pool.dispose())
+    assert not witness.violations
 
 
 @pytest.mark.parametrize("kind", ["StaticPool", "Singleton"])

@@ -22,6 +22,7 @@ import pytest
 import anypool
 from anypool import sync
 
+from .support.bounds import stride
 from .support.fakes import World
 from .support.holds import Holds, interruptible
 from .support.modes import PATIENCE, Mode
@@ -206,7 +207,7 @@ def test_collector_anywhere_in_the_pools_own_code(how: str) -> None:
     for scenario in scenarios:
         number = 0
         while True:
-            number += 1
+            number += stride(2 if how == "dropped" else 3)
             world = World(coroutine=False)
             pool = sync.QueuePool(world.connect, pool_size=2, max_overflow=1)
             line = _collect_at(number, pool, scenario, GARBAGE[how])

@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .authority import Authority
 from .servers import MariaDB, wait_for
 
 
 @contextmanager
-def private_server() -> Iterator[MariaDB]:
+def private_server(authority: Authority | None = None) -> Iterator[MariaDB]:
     """Install a server in a directory of its own, run it, and remove it.
+
+    Args:
+        authority: issues its certificate; without one, it knows nothing of TLS.
 
     Raises:
         FileNotFoundError: it is not installed on this machine.
@@ -37,6 +41,13 @@ def private_server() -> Iterator[MariaDB]:
         subprocess.run(install, check=True, capture_output=True)
         serve = [str(programs[1]), "--no-defaults", *options, f"--port={port}"]
         serve += ["--bind-address=127.0.0.1", f"--socket={directory}/socket"]
+        if authority is not None:
+            files = authority.issue("localhost", common_name="server", directory=directory)
+            root = authority.write_root(directory)
+            serve += [f"--ssl-ca={root}", f"--ssl-cert={files.certificate}"]
+            serve += [f"--ssl-key={files.key}"]
+            if os.geteuid() == 0:
+                shutil.chown(files.key, "mysql")
         with (directory / "log").open("w") as log:
             process = subprocess.Popen(serve, stdout=log, stderr=log)
         try:

@@ -27,6 +27,9 @@ class Proxy:
         self.connects = 0
         self._peers: dict[socket.socket, socket.socket] = {}
         self._clients: set[socket.socket] = set()
+        # What an end can't take yet, as nobody reads there. Its peer is not read meanwhile,
+        # and all other connections go on: a statement is cancelled by way of another one.
+        self._unsent: dict[socket.socket, bytes] = {}
         self._stalled = False
         self._orders: list[str] = []
         self._obeyed = threading.Condition()
@@ -80,7 +83,7 @@ class Proxy:
     def _serve(self) -> None:
         self._selector.register(self._wakened, selectors.EVENT_READ)
         while True:
-            for key, _ in self._selector.select():
+            for key, events in self._selector.select():
                 source = key.fileobj
                 assert isinstance(source, socket.socket)
                 if source is self._wakened:
@@ -88,6 +91,8 @@ class Proxy:
                         return
                 elif source is self._listener:
                     self._accept()
+                elif events & selectors.EVENT_WRITE:
+                    self._send(source, waited=True)
                 else:
                     self._forward(source)
 
@@ -110,26 +115,59 @@ class Proxy:
             return
         self._clients.add(client)
         self._peers[client], self._peers[server] = server, client
+        for end in (client, server):
+            end.setblocking(False)
+            self._watch(end)
+
+    def _watch(self, end: socket.socket) -> None:
+        """Look at what can be done with one end now, and at nothing else."""
+        events = 0
         if not self._stalled:
-            for end in (client, server):
-                self._selector.register(end, selectors.EVENT_READ)
+            events |= selectors.EVENT_WRITE if end in self._unsent else 0
+            events |= 0 if self._peers[end] in self._unsent else selectors.EVENT_READ
+        if end in self._selector.get_map():
+            self._selector.unregister(end)
+        if events:
+            self._selector.register(end, events)
 
     def _forward(self, source: socket.socket) -> None:
         if source not in self._peers:
             return  # closed a moment ago, in the same round
         try:
             data = source.recv(65536)
-            self._peers[source].sendall(data)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if source in self._clients:
             self.sent += len(data)
         if not data:
             self._drop(source)
+            return
+        self._unsent[self._peers[source]] = data
+        self._send(self._peers[source])
+
+    def _send(self, end: socket.socket, *, waited: bool = False) -> None:
+        if end not in self._unsent:
+            return  # as above
+        try:
+            sent = end.send(self._unsent[end])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(end)
+            return
+        rest = self._unsent.pop(end)[sent:]
+        if rest:
+            self._unsent[end] = rest
+        if rest or waited:
+            for each in (end, self._peers[end]):
+                self._watch(each)
 
     def _drop(self, source: socket.socket) -> None:
         for end in (source, self._peers.pop(source)):
             self._peers.pop(end, None)
+            self._unsent.pop(end, None)
             self._clients.discard(end)
             if end in self._selector.get_map():
                 self._selector.unregister(end)
@@ -146,8 +184,7 @@ class Proxy:
         if self._listener.fileno() == -1:
             self._listener = self._listen(self.port)
         for end in self._peers:
-            if end not in self._selector.get_map():
-                self._selector.register(end, selectors.EVENT_READ)
+            self._watch(end)
 
     def _cut(self) -> None:
         while self._peers:

@@ -48,7 +48,10 @@ def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None
     connection = sqlite3.connect(tmp_path / "app.db", **arguments)
     connection.execute("CREATE TABLE t (id)")
     connection.commit()
+    baseline = driver.baseline(connection)
+    driver.note_session(connection, baseline, None)
     connection.row_factory = _as_dict
+    connection.text_factory = bytes
     connection.execute('ATTACH \':memory:\' AS "other "" one"')
     connection.execute('CREATE TEMP TABLE "a "" name" (id)')
     connection.execute("CREATE TEMP VIEW v AS SELECT 1")
@@ -57,11 +60,11 @@ def test_full_reset_of_sqlite(arguments: dict[str, Any], tmp_path: Path) -> None
     if not connection.in_transaction:
         connection.execute("BEGIN")
     connection.execute("INSERT INTO t VALUES (1)")
-    baseline = driver.baseline(connection)
     assert driver.state(connection, baseline) is ConnectionState.OPEN
     driver.reset(connection, "full")
-    assert connection.row_factory is _as_dict
-    connection.row_factory = None
+    driver.restore(connection, baseline)
+    assert connection.row_factory is None
+    assert connection.text_factory is str
     # With autocommit=False (Python 3.12) a transaction is open at all times.
     is_open = driver.state(connection, baseline) is ConnectionState.OPEN
     assert is_open == (arguments == {"autocommit": False})

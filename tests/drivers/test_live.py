@@ -15,12 +15,14 @@ from urllib.parse import quote
 
 import anyio
 import anyio.lowlevel
+import asyncpg
 import psycopg
 import psycopg2
 import pytest
 from psycopg.errors import QueryCanceled
 
 import anypool
+from anypool._drivers.asyncpg import AsyncpgDriver
 
 from ..support.opened import inner
 from .conftest import DRIVERS, Live
@@ -600,7 +602,7 @@ async def test_server_gone_and_back(mode: Live) -> None:
 async def test_connect_that_hangs(mode: Live) -> None:
     # What runs in a thread can't be stopped by the pool; the drivers have limits of their
     # own for that. psycopg takes two seconds at least.
-    limits = {"asyncpg": "", "pymysql": "?connect_timeout=2&read_timeout=2"}
+    limits = {"asyncpg": "", "pymysql": "?connect_timeout=1&read_timeout=1"}
     limit = limits.get(mode.driver, "?connect_timeout=2")
     pool = mode.pool(limit, pool_size=1, max_overflow=0, timeout=0.3)
     mode.proxy.stall()
@@ -702,3 +704,39 @@ async def test_connection_keeps_no_context(mode: Live) -> None:
     async with mode.block(pool.connect()) as connection:
         await mode.session(pool, connection)
     assert mode.proxy.connects == 1
+
+
+def test_closing_a_connection_of_asyncpgs_keeps_no_context(postgres: Postgres) -> None:
+    """Its time limit for that has a timer, which asyncio forgets only at its end."""
+    variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
+
+    class Mine:
+        pass
+
+    async def request(connection: Any) -> weakref.ref[Mine]:
+        mine = Mine()
+        variable.set(mine)
+        await AsyncpgDriver().close(connection)
+        return weakref.ref(mine)
+
+    async def main() -> None:
+        login = postgres.url
+        made = await contextvars.Context().run(
+            asyncio.create_task,
+            asyncpg.connect(
+                host=postgres.host,
+                port=postgres.port,
+                user=login.user,
+                password=login.password,
+                database=login.database,
+            ),
+        )
+        # What is cancelled is forgotten early if it is next; so something else is.
+        other = asyncio.get_running_loop().call_later(PATIENCE / 10, print)
+        alive = await asyncio.create_task(request(made))
+        await anyio.lowlevel.checkpoint()
+        gc.collect()
+        assert alive() is None
+        other.cancel()
+
+    asyncio.run(main())

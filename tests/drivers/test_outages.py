@@ -94,7 +94,7 @@ async def test_callers_that_wait_for_an_absent_server(mode: Live) -> None:
     async with mode.group() as start:
         for _ in range(20):
             start(use)
-        await mode.until(lambda: pool.stats().failed >= 4)
+        await mode.until(lambda: pool.stats().failed >= 3)
         failed, connects = pool.stats().failed, mode.proxy.connects
         assert not served
         back = time.monotonic()
@@ -172,7 +172,7 @@ async def test_never_too_many_sessions(mode: Live) -> None:
         disturbed = threading.Event()
 
         async def use() -> None:
-            end = time.monotonic() + 1
+            end = time.monotonic() + 0.5
             while time.monotonic() < end or not disturbed.is_set():
                 async with mode.block(pool.connect()) as connection:
                     await mode.execute(pool, connection, "SELECT 1")

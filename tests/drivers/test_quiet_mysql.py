@@ -15,6 +15,7 @@ import pytest
 
 from anypool import ConnectionState
 from anypool._core.resetmode import ResetMode
+from anypool._drivers import mysql as mysql_driver
 
 from .conftest import Live
 from .mariadbd import private_server
@@ -275,7 +276,10 @@ async def test_state_that_is_left(
 
 
 @pytest.mark.parametrize("reset", RESETS, ids=str)
-async def test_too_many_rows_to_read(mode: Live, reset: ResetMode | None) -> None:
+async def test_too_many_rows_to_read(
+    mode: Live, reset: ResetMode | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql_driver, "REST_TIMEOUT", 0.1)
     pool = mode.pool(pool_size=1, max_overflow=0, reset_on_return=reset)
     async with mode.block(pool.connect()) as connection:
         caller = Caller(mode, pool, connection)
@@ -289,7 +293,10 @@ async def test_too_many_rows_to_read(mode: Live, reset: ResetMode | None) -> Non
     caller.kept.clear()
 
 
-async def test_next_result_that_takes_long(mode: Live) -> None:
+async def test_next_result_that_takes_long(
+    mode: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql_driver, "REST_TIMEOUT", 0.1)
     pool = mode.pool(f"?client_flag={MULTI_STATEMENTS}", pool_size=1, max_overflow=0)
     async with mode.block(pool.connect()) as connection:
         session = await mode.session(pool, connection)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import anyio
@@ -11,7 +13,8 @@ import pytest
 import anypool
 
 from ..support.clocks import driven
-from ..support.witness import Witness
+from ..support.suspensions import AtSuspension
+from ..support.witness import LEFT, LOST, STUCK, Witness
 
 
 async def _cancel(interrupts: bool, by_block: bool) -> Witness:
@@ -56,6 +59,50 @@ def test_closed_where_it_cannot_be_stopped(backend: str, by_block: bool) -> None
     witness = anyio.run(_cancel, False, by_block, **driven(backend))
     done = [what for what, _ in witness.events]
     assert done == ["connect", "execute", "interrupt", "close"]
+
+
+async def _leave(left: str, reset: Any, strike: int) -> tuple[Witness, bool]:
+    """Return in the middle of something, and be cancelled at one suspension of it."""
+    witness = Witness(coroutine=True)
+    witness.resets = reset is not None
+    witness.keep = 1
+    witness.before = lambda what, connection: anyio.lowlevel.checkpoint()
+    pool = anypool.QueuePool(
+        witness.creator, driver=witness.driver(), pool_size=1, reset_on_return=reset
+    )
+    lease = await pool.connect()
+    lease.connection.leave(left)
+    with anyio.CancelScope() as scope:
+        at = AtSuspension(_and_look(lease.close), strike, scope.cancel)
+        await at
+    assert scope.cancelled_caught == at.struck
+    async with pool.connect() as connection:
+        witness.handed_out(connection, "the next one")
+        lost = left in (STUCK if reset is None else LOST)
+        assert connection.number == 1 + lost
+        witness.given_back(connection, "the next one")
+    assert not witness.violations, (strike, witness.violations, witness.events)
+    return witness, at.struck
+
+
+async def _and_look(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+    # So that a cancellation that came at the last moment is seen here.
+    await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("reset", ["rollback", "full", None])
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_cancelled_while_it_is_undone(backend: str, left: str, reset: Any) -> None:
+    """Whatever was left is stopped and undone, wherever a cancellation strikes."""
+    for strike in count(1):
+        witness, struck = anyio.run(_leave, left, reset, strike, **driven(backend))
+        interrupts = [what for what, _ in witness.events].count("interrupt")
+        assert interrupts >= ("busy" in left or left in STUCK)
+        if not struck:
+            break
+    assert strike > 1
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

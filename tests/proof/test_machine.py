@@ -27,12 +27,12 @@ import anypool
 from anypool import PoolStats, sync
 
 from ..support.bounds import EFFORT, rounds
-from ..support.callers import Lease, Model, limits
+from ..support.callers import Connection, Lease, Model, limits
 from ..support.clocks import ThreadClock
 from ..support.hosts import Order, TaskHost, ThreadHost
 from ..support.invariants import books, leftovers
 from ..support.sharers import SharedModel
-from ..support.witness import Witness
+from ..support.witness import LEFT, Witness
 
 CALLERS = st.integers(0, 5)
 PICKS = st.integers(0, 9)
@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
         warnings.simplefilter("ignore", ResourceWarning)
         # What the model's leases and connections are in reality.
         self.real: dict[Lease, Any] = {}
-        self.connections: dict[Any, Any] = {}
+        self.connections: dict[Connection, Any] = {}
         self.ended: list[Any] = []
         self.orders: dict[Lease, Order] = {}
         self.checkins: list[bool] = []
@@ -82,8 +82,9 @@ class Machine(RuleBasedStateMachine):
         max_overflow=st.sampled_from([0, 0, 1, 1, 1, 2, -1]),
         recycle=st.sampled_from([-1, 0, 10]),
         threadlocal=st.booleans(),
-        reset=st.sampled_from(["rollback", "commit", None]),
+        reset=st.sampled_from(["rollback", "commit", "full", None]),
         listens=st.booleans(),
+        tells=st.sampled_from([True, True, True, False]),
         pre_ping=st.sampled_from([False, True, 5.0]),
         use_lifo=st.booleans(),
         max_waiting=st.sampled_from([None, None, None, None, 0, 1, 2]),
@@ -97,6 +98,7 @@ class Machine(RuleBasedStateMachine):
         threadlocal: bool,
         reset: Any,
         listens: bool,
+        tells: bool,
         pre_ping: bool | float,
         use_lifo: bool,
         max_waiting: int | None,
@@ -114,7 +116,7 @@ class Machine(RuleBasedStateMachine):
             options |= {"use_lifo": use_lifo, "max_waiting": max_waiting, "timeout": None}
         else:
             keep, capacity = (0, math.inf) if kind == "NullPool" else (1, 1)
-        self._make(kind, listens, capacity, options)
+        self._make(kind, listens, tells, capacity, options)
         self.model = Model(
             keep,
             capacity,
@@ -125,11 +127,18 @@ class Machine(RuleBasedStateMachine):
             asserts=kind == "AssertionPool",
             lifo=use_lifo,
             ping_after=_ping_after(pre_ping),
+            tells=tells,
+            full=reset == "full",
             most=math.inf if max_waiting is None else max_waiting,
         )
 
     def _make(
-        self, kind: str, listens: bool, capacity: float, options: dict[str, Any]
+        self,
+        kind: str,
+        listens: bool,
+        tells: bool,
+        capacity: float,
+        options: dict[str, Any],
     ) -> None:
         if listens:
             options["listeners"] = [_Checkins(self.checkins)]
@@ -140,6 +149,9 @@ class Machine(RuleBasedStateMachine):
             coroutine=not self.host.blocking, capacity=capacity, shared=shared
         )
         self.witness.before = self._fail
+        self.witness.resets = options["reset_on_return"] is not None
+        if tells:
+            options["driver"] = self.witness.driver()
         pools: Any = sync if self.host.blocking else anypool
         self.pool = getattr(pools, kind)(self.witness.creator, **options)
         if not self.host.blocking:
@@ -177,16 +189,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(steps=st.lists(st.integers(-3, 5), min_size=4, max_size=12))
     def rush(self, steps: list[int]) -> None:
-        """Callers come and go: number n comes, or where that is negative a lease goes."""
+        """Callers come and go: number n comes, or where that is negative a lease goes, some
+        of them in the middle of something."""
         for step in steps:
             if step >= 0:
                 self.connect(step, False)
             elif self.real:
-                self._close(self._pick(-step), TIDIER)
+                lease = self._pick(-step)
+                if step == -3:
+                    self._leave(lease, "busy")
+                self._close(lease, TIDIER)
             self.agrees()
 
-    @rule(caller=CALLERS)
-    def connect_without_patience(self, caller: int) -> None:
+    @rule(caller=CALLERS, what=st.sampled_from(["", *LEFT]))
+    def connect_without_patience(self, caller: int, what: str) -> None:
+        """Come, leave something behind, and go."""
         if self._is_busy(caller):
             return
         lease = self.model.connect(caller, share=False, patience=False)
@@ -196,6 +213,7 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(order.error, lease.error), order.error
         else:
             self._same(lease, order.result)
+            self._leave(lease, what)
             self._spare_sharers(lease)
             self.model.close(lease)
             self._do(caller, order.result.close)
@@ -211,6 +229,19 @@ class Machine(RuleBasedStateMachine):
         self._spare_sharers(lease)
         self.model.close(lease)
         self._do(caller, self.real[lease].close)
+
+    @precondition(lambda self: self.real)
+    @rule(pick=PICKS, what=st.sampled_from(LEFT))
+    def leave(self, pick: int, what: str) -> None:
+        """Begin something on a connection, or change it, and leave it like that."""
+        self._leave(self._pick(pick), what)
+
+    def _leave(self, lease: Lease, what: str) -> None:
+        connection = lease.connection
+        assert connection is not None
+        if self.model.tells or what == "transaction":
+            self.connections[connection].leave(what)
+            connection.left = set(self.connections[connection].left)
 
     @precondition(lambda self: self.real)
     @rule(pick=PICKS)
@@ -381,6 +412,8 @@ class Machine(RuleBasedStateMachine):
                 assert real.connection is self.connections[lease.connection]
             else:
                 self.ended.append(self.real.pop(lease))
+        for connection in self.model.open & self.connections.keys():
+            assert self.connections[connection].left == connection.left
         if self.listens:
             assert self.checkins == self.model.checkins
         stats = self._stats()
@@ -394,8 +427,11 @@ class Machine(RuleBasedStateMachine):
         return order.done == (lease.state != "waits")
 
     def _same(self, lease: Lease, real: Any) -> None:
+        assert lease.connection is not None
         known = self.connections.setdefault(lease.connection, real.connection)
         assert known is real.connection
+        if not _is_shared(lease):
+            self.witness.assess(known)
 
     def _stats(self) -> PoolStats:
         if self.host.blocking:
@@ -456,8 +492,9 @@ class SharedMachine(Machine):
         limit=st.sampled_from([None, None, 1, 2, 3]),
         recycle=st.sampled_from([-1, 0, 10]),
         threadlocal=st.booleans(),
-        reset=st.sampled_from(["rollback", "commit", None]),
+        reset=st.sampled_from(["rollback", "commit", "full", None]),
         listens=st.booleans(),
+        tells=st.sampled_from([True, True, True, False]),
         pre_ping=st.sampled_from([False, True, 5.0]),
     )
     def start(  # other options
@@ -467,6 +504,7 @@ class SharedMachine(Machine):
         threadlocal: bool,
         reset: Any,
         listens: bool,
+        tells: bool,
         pre_ping: bool | float,
     ) -> None:
         options: dict[str, Any] = {
@@ -480,7 +518,7 @@ class SharedMachine(Machine):
         else:
             kind = "SingletonThreadPool" if self.host.blocking else "SingletonTaskPool"
             options["pool_size"], threadlocal = limit, True
-        self._make(kind, listens, math.inf, options)
+        self._make(kind, listens, tells, math.inf, options)
         self.model = SharedModel(
             0,
             math.inf,
@@ -488,6 +526,8 @@ class SharedMachine(Machine):
             threadlocal,
             resets=reset is not None,
             ping_after=_ping_after(pre_ping),
+            tells=tells,
+            full=reset == "full",
             limit=limit,
         )
 

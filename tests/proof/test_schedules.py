@@ -18,11 +18,11 @@ import pytest
 import anypool
 from anypool import sync
 
-from ..support.bounds import proof, rounds, sample, seeds
+from ..support.bounds import proof, rounds, sample, seeds, stride
 from ..support.invariants import assert_all_closed, assert_nothing_lost, books
 from ..support.modes import run_blocking
 from ..support.scheduler import Decisions, Planned, Random, Scheduler, scheduled
-from ..support.witness import Witness
+from ..support.witness import LEFT, Witness
 
 
 class BrokenOff(BaseException):
@@ -44,11 +44,17 @@ class Stage:
         self.break_off: set[int] = set()
         self.closed = False
         self.oldest = 1
+        self.options = dict(options)
         if kind == "QueuePool":
             self.capacity = options["pool_size"] + options["max_overflow"]
             self.witness.capacity = self.capacity
+        self.knows = bool(self.options.pop("knows", False))
+        if self.knows:
+            self.options["driver"] = self.witness.driver()
+            if "recycle" not in options:
+                self.witness.keep = options.get("pool_size", 0) * (kind == "QueuePool")
         with scheduled(self.scheduler):
-            self.pool: Any = getattr(sync, kind)(self.witness.connect, **options)
+            self.pool: Any = getattr(sync, kind)(self.witness.connect, **self.options)
 
     def _before(self, what: str, connection: object) -> None:
         self.scheduler.point()
@@ -105,9 +111,19 @@ class Stage:
         with suppress(anypool.PoolClosedError):
             self.cycle()
 
+    def leave(self, lease: Any, what: str) -> None:
+        """Return in the middle of something."""
+        lease.connection.leave(what)
+        self.give(lease)
+
+    def dispose(self) -> None:
+        with self.witness.excuse():
+            self.pool.dispose()
+
     def close(self) -> None:
         """Close the pool, with patience for whatever is out."""
-        self.pool.close(timeout=None)
+        with self.witness.excuse():
+            self.pool.close(timeout=None)
         assert self.pool.stats().checked_out == 0
         self.closed = True
 
@@ -126,6 +142,7 @@ class Stage:
 
     def invalidate(self, lease: Any) -> None:
         self.witness.given_back(lease.connection, lease._ref)
+        lease.connection.excused = True
         lease.invalidate()
 
     def detach(self, lease: Any) -> None:
@@ -182,21 +199,21 @@ def dispose_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
     """One returns, while another disposes."""
     lease = stage.take()
     yield lambda: stage.give(lease)
-    yield stage.pool.dispose
+    yield stage.dispose
 
 
 def dispose_and_take(stage: Stage) -> Iterator[Callable[[], None]]:
     """One comes, while another disposes."""
     stage.cycle()
     yield stage.cycle
-    yield stage.pool.dispose
+    yield stage.dispose
 
 
 def dispose_twice(stage: Stage) -> Iterator[Callable[[], None]]:
     """Two dispose."""
     stage.cycle()
-    yield stage.pool.dispose
-    yield stage.pool.dispose
+    yield stage.dispose
+    yield stage.dispose
 
 
 def invalidate_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
@@ -332,7 +349,8 @@ def close_at_once(stage: Stage) -> Iterator[Callable[[], None]]:
         stage.witness.given_back(lease.connection, lease._ref)
 
     def close() -> None:
-        stage.pool.close(timeout=0)
+        with stage.witness.excuse():
+            stage.pool.close(timeout=0)
         stage.closed = True
         assert not any(lease.is_valid for lease in leases)
 
@@ -473,6 +491,50 @@ def break_off_and_give(stage: Stage) -> Iterator[Callable[[], None]]:
     yield stage.cycle
 
 
+def leave_busy_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns in the middle of a statement, while another comes."""
+    lease = stage.take()
+    yield lambda: stage.leave(lease, "busy changed")
+    yield stage.cycle
+
+
+def leave_stuck_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """The same where the statement can't be stopped."""
+    lease = stage.take()
+    stage.oldest = 2
+    yield lambda: stage.leave(lease, "stays")
+    yield stage.cycle
+
+
+def lose_busy_and_wait(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One forgets to return in the middle of a statement, while another comes."""
+    leases = [stage.take()]
+    leases[0].connection.leave("busy two-phase")
+    yield lambda: stage.lose(leases.pop())
+    yield stage.cycle
+
+
+def leave_busy_and_dispose(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns in the middle of a statement, while another disposes."""
+    lease = stage.take()
+    yield lambda: stage.leave(lease, "busy")
+    yield stage.dispose
+
+
+def leave_busy_and_close(stage: Stage) -> Iterator[Callable[[], None]]:
+    """One returns in the middle of a statement, while another closes the pool."""
+    lease = stage.take()
+    yield lambda: stage.leave(lease, "busy")
+    yield stage.close
+
+
+BUSY = (
+    leave_busy_and_wait,
+    leave_stuck_and_wait,
+    lose_busy_and_wait,
+    leave_busy_and_dispose,
+    leave_busy_and_close,
+)
 LIFE = (
     close_and_take,
     close_and_take_idle,
@@ -547,6 +609,22 @@ NULL: list[tuple[str, dict[str, Any], Scenario]] = [
     ("NullPool", {}, scenario)
     for scenario in (look_and_give, close_and_give, break_off_and_give)
 ]
+TIGHT_KNOWN = TIGHT | {"knows": True}
+KNOWN: list[tuple[str, dict[str, Any], Scenario]] = [
+    (kind, options | {"knows": True}, scenario)
+    for kind, options in (
+        ("QueuePool", TIGHT),
+        ("StaticPool", {}),
+        ("SingletonThreadPool", {"pool_size": 1}),
+        ("NullPool", {}),
+    )
+    for scenario in BUSY
+    # Who shares with one that is stuck may have it as well.
+    if (kind, scenario) != ("StaticPool", leave_stuck_and_wait)
+]
+LONG = (count_and_take, open_and_take)
+"""Those with so many steps that they are run in `make proof` only."""
+QUICK = tuple(scenario for _, _, scenario in QUEUE + KNOWN if scenario not in LONG)
 BOTH_WAYS = (contend, dispose_and_give, close_and_give, shrink_and_give)
 
 
@@ -560,11 +638,10 @@ def cases(*in_any_case: Scenario, tight: bool = False) -> pytest.MarkDecorator:
                 options,
                 scenario,
                 id=f"{kind}-{scenario.__name__}{'-loose' if options is LOOSE else ''}",
-                marks=[]
-                if (tight and options is TIGHT) or scenario in in_any_case
-                else [proof],
+                marks=[] if scenario in (*in_any_case, *quick) else [proof],
             )
-            for kind, options, scenario in QUEUE + SHARED + NULL
+            for kind, options, scenario in QUEUE + SHARED + NULL + KNOWN
+            for quick in [QUICK if tight and options in (TIGHT, TIGHT_KNOWN) else ()]
         ],
     )
 
@@ -603,7 +680,7 @@ def explore(
     """Run all schedules with up to so many preemptions; return how many there were.
 
     Of those with two there may be too many; then a sample of them. Or only a certain
-    thread is preempted, by the first that can go on, and all are run.
+    thread is preempted, by the first that can go on, and all are run (in `make proof`).
     """
     count = 0
     plans: list[dict[int, int]] = [{}]
@@ -625,6 +702,8 @@ def explore(
                 ]
             sampled = preemptions > 0 and only is None
             plans = sample(following, 3000) if sampled else following
+            if preemptions > 0 and only is not None:
+                plans = plans[:: stride(4)]
     return count
 
 
@@ -647,7 +726,10 @@ def test_nobody_comes_between() -> None:
     assert explore(2, "QueuePool", TIGHT, come_last, only=0) > 200
 
 
-OPERATIONS = ("cycle", "hold", "nested", "invalidate", "detach", "lose", "dispose", "hurry")
+OPERATIONS = (
+    *("cycle", "hold", "nested", "invalidate", "detach", "lose", "dispose", "hurry"),
+    *("leave", "leave"),
+)
 
 
 class Script:
@@ -676,7 +758,7 @@ class Script:
     def _do(self, operation: str, held: list[Any]) -> None:
         stage = self._stage
         if operation == "dispose":
-            stage.pool.dispose()
+            stage.dispose()
         elif operation == "hurry":
             stage.cycle(timeout=0)
         elif operation == "nested":
@@ -684,8 +766,10 @@ class Script:
                 connection.execute("select 1")
         elif held:
             lease = held.pop()
-            if operation == "cycle":
+            if operation == "cycle" or (operation == "leave" and not stage.knows):
                 stage.give(lease)
+            elif operation == "leave":
+                stage.leave(lease, self._random.choice(LEFT))
             elif operation == "hold":
                 held.append(lease)
                 lease.connection.execute("select 1")
@@ -713,11 +797,8 @@ def play_at_random(kind: str, seed: int) -> None:
     if choose.random() < 0.5:
         options["listeners"] = [_Quiet()]
     options["reset_on_return"] = choose.choice(["rollback", "commit", "full"])
+    options["knows"] = choose.random() < 0.5
     stage = Stage(Random(seed, choose.choice([0.01, 0.05, 0.2])), kind, options)
-    if choose.random() < 0.5:
-        options["driver"] = stage.witness.driver()
-        with scheduled(stage.scheduler):
-            stage.pool = type(stage.pool)(stage.witness.connect, **options)
     stage.fail_connects = choose.choice([0, 0, 1, 2])
     stage.refuse = {choose.randint(1, 6) for _ in range(choose.randint(0, 2))}
     for number in range(choose.randint(2, 4)):

@@ -2,7 +2,8 @@
 
 A pass has an entry (what the pool is like when the caller comes), an ending (what the
 caller does in the end), and faults: steps that raise, take too long, or never end. In an
-opened pool the connects are made in the background.
+opened pool the connects are made in the background. In some passes the caller leaves the
+connection busy, changed, or in two phases.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ import pytest
 
 import anypool
 
-from ..support.bounds import EFFORT, proof
+from ..support.bounds import EFFORT, proof, stride
 from ..support.clocks import ThreadClock, driven
 from ..support.holds import waiting
 from ..support.invariants import assert_nothing_lost, running
 from ..support.modes import PATIENCE, Mode, run_blocking
-from ..support.witness import Witness
+from ..support.witness import LEFT, LOST, Witness
 
 STEPS = (
     "connect",
@@ -43,7 +44,9 @@ STEPS = (
     "close",
 )
 IN_CHECKOUT = STEPS[:3]
-TOLERATED = ("rollback", "close", "ping")
+IN_RETURN = ("checkin listener", "interrupt", "rollback", "restore", "close")
+"""The steps of a return in which something is to be stopped and put back."""
+TOLERATED = ("interrupt", "rollback", "restore", "close", "ping")
 """An Exception there is the pool's business, and not the caller's."""
 IN_BACKGROUND = ("connect", "connect listener")
 """Steps that are not the caller's in an opened pool."""
@@ -100,8 +103,9 @@ class Pass:
         faults: Faults,
         known: bool,
         opened: bool,
+        left: str = "",
     ) -> None:
-        driver = "known" if known else "generic"
+        driver = f"known, {left}" if left else "known" if known else "generic"
         life = "opened" if opened else "unopened"
         self.name = f"{mode} {kind} {life} {driver} {entry} {ending} {dict(faults)}"
         self.opened = opened
@@ -111,6 +115,8 @@ class Pass:
             shared=kind in ("StaticPool", "Singleton"),
         )
         self.kind = kind
+        self.left = left
+        self.used: Any = None
         self.entry = entry
         self.ending = ending
         self.times = Times()
@@ -148,7 +154,8 @@ class Pass:
         self.pool = self.mode.pool(
             kind,
             creator=creator,
-            listeners=[_Listener(self)],
+            # Without listeners, a return may take a quicker path.
+            listeners=[_Listener(self)] if faults or not left else [],
             pre_ping="ping" in self.faults,
             **options,
         )
@@ -213,6 +220,12 @@ class Pass:
             capacity=self.capacity,
             where=self.name,
         )
+        # Known: who comes before a forgotten lease is back shares its connection as it is.
+        early = self.ending == "drop" and self.witness.shared
+        if self.left and error is None and not (self.fired or early):
+            kept = self.left not in LOST and self.kind != "NullPool"
+            following = len(self.witness.connections) - self.used.number
+            assert following == (not kept), f"{self.name}: {self.witness.events}"
         if self.opened:
             await mode.go(pool.close())
             assert not running(pool), f"{self.name}: {running(pool)}"
@@ -293,6 +306,8 @@ class Pass:
         self.witness.handed_out(connection, "the caller")
         try:
             await mode.go(pool.call(connection.execute, "select 1"))
+            self.used = connection
+            connection.leave(self.left)
             if self.ending == "lost":
                 raise ConnectionResetError
         except BaseException as error:
@@ -377,25 +392,36 @@ def verdict(one: Pass, error: BaseException | None) -> str | None:
     return None
 
 
-def single_faults() -> Iterator[Faults]:
+def single_faults(steps: tuple[str, ...] = STEPS) -> Iterator[Faults]:
     yield ()
-    for fault in product(STEPS, OUTCOMES):
+    for fault in product(steps, OUTCOMES):
         yield (fault,)
 
 
-def double_faults() -> Iterator[Faults]:
-    for first, second in combinations(STEPS, 2):
+def double_faults(steps: tuple[str, ...] = STEPS) -> Iterator[Faults]:
+    for first, second in combinations(steps, 2):
         for outcomes in product(OUTCOMES, OUTCOMES):
             yield (first, outcomes[0]), (second, outcomes[1])
 
 
 def passes(
-    mode: str, kind: str, all_faults: Iterable[Faults], *, opened: bool = False
+    mode: str,
+    kind: str,
+    all_faults: Iterable[Faults],
+    *,
+    opened: bool = False,
+    left: tuple[str, ...] = ("",),
 ) -> Iterator[Pass]:
-    """Yield all the passes that make sense."""
+    """Yield all the passes that make sense, with any of these things left behind."""
     entries = ENTRIES + (QUEUE_ENTRIES if kind == "QueuePool" else ())
+    endings: tuple[str, ...] = ENDINGS
+    drivers: tuple[bool, ...] = (False, True)
+    if left != ("",):
+        # Only the return matters, of a driver that can tell.
+        entries = ("idle", "served") if kind == "QueuePool" else ("idle",)
+        endings, drivers = ("close", "drop"), (True,)
     for faults in all_faults:
-        for entry, ending, known in product(entries, ENDINGS, (False, True)):
+        for entry, ending, known, what in product(entries, endings, drivers, left):
             if mode in ("blocking", "portal") and entry == "cancelled":
                 continue  # nothing cancels a thread; test_interrupts has what comes close
             outcomes = dict(faults).values()
@@ -419,7 +445,7 @@ def passes(
             never = [step for step, outcome in faults if outcome == "never"]
             if mode == "portal" and "execute" in never:
                 continue  # a thread that waits for a statement waits
-            one = Pass(mode, kind, entry, ending, faults, known, opened)
+            one = Pass(mode, kind, entry, ending, faults, known, opened, what)
             if mode in REAL_TIME and entry == "served" and one.late:
                 continue  # whoever is served in time, and not too late, is lucky
             yield one
@@ -518,11 +544,35 @@ async def _run_async(all_passes: Iterable[Pass], tally: Tally) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_every_step_fails(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost, and what comes out is what went wrong."""
-    every = 41 if mode in REAL_TIME else 1 if EFFORT else 3
+    every = 41 if mode in REAL_TIME else stride(7)
     chosen = islice(passes(mode, kind, single_faults()), None, None, every)
     tally = run_all(mode, chosen, monkeypatch)
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
     assert tally.count > 15
+    assert tally.fired > tally.count / 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", MODES)
+def test_whatever_is_left(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped and undone, or its connection closed; and no other one is closed."""
+    tally = run_all(mode, passes(mode, kind, [()], left=LEFT), monkeypatch)
+    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
+    assert tally.count >= 2 * len(LEFT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_step_of_undoing_fails(
+    mode: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left behind can't be stopped or undone, in every way there is."""
+    every = 23 if mode in REAL_TIME else stride(7)
+    chosen = islice(
+        passes(mode, kind, single_faults(IN_RETURN), left=LEFT), None, None, every
+    )
+    tally = run_all(mode, chosen, monkeypatch)
+    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
     assert tally.fired > tally.count / 4
 
 
@@ -531,7 +581,7 @@ def test_every_step_fails_in_an_opened_pool(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same where the connects are made in the background."""
-    every = 41 if mode in REAL_TIME else 1 if EFFORT else 3
+    every = 41 if mode in REAL_TIME else stride(7)
     chosen = passes(mode, "QueuePool", single_faults(), opened=True)
     tally = run_all(mode, islice(chosen, None, None, every), monkeypatch)
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
@@ -549,6 +599,21 @@ def test_two_steps_fail(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -
     tally = run_all(mode, chosen, monkeypatch)
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
     assert tally.count > 50
+
+
+@proof
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", MODES)
+def test_two_steps_of_undoing_fail(
+    mode: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with any two faults in one return."""
+    every = 101 if mode in REAL_TIME else max(3, round(3 / (EFFORT or 1)))
+    faults = double_faults(IN_RETURN)
+    chosen = islice(passes(mode, kind, faults, left=LEFT), None, None, every)
+    tally = run_all(mode, chosen, monkeypatch)
+    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
+    assert tally.count > 20
 
 
 @proof

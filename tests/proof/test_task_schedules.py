@@ -28,7 +28,7 @@ from ..support.bounds import proof, rounds, sample, seeds
 from ..support.clocks import driven
 from ..support.invariants import assert_nothing_lost, books
 from ..support.suspensions import AtSuspension
-from ..support.witness import Witness
+from ..support.witness import LEFT, Witness
 
 BACKENDS = ["asyncio", "trio"]
 Pauses = Callable[[], int]
@@ -45,12 +45,17 @@ class Stage:
         self.capacity = 1
         self.fail_connects = 0
         self.refuse: set[int] = set()
+        self.strikes = 0.0
         self._pauses = pauses
         if kind == "QueuePool":
             self.capacity = options["pool_size"] + options["max_overflow"]
             self.witness.capacity = self.capacity
-        if options.pop("known", False):
-            options["driver"] = self.witness.driver(terminates=options.pop("abrupt"))
+        self.knows = bool(options.pop("known", False))
+        if self.knows:
+            abrupt = options.pop("abrupt", False)
+            options["driver"] = self.witness.driver(terminates=abrupt)
+            if kind == "QueuePool" and "recycle" not in options:
+                self.witness.keep = options["pool_size"]
         if options.pop("listen", False):
             options["listeners"] = [_Listener(self)]
         self.pool: Any = getattr(anypool, kind)(self.witness.creator, **options)
@@ -84,6 +89,16 @@ class Stage:
             self.witness.given_back(lease.connection, lease._ref)
         await lease.close()
 
+    async def leave(self, lease: Any, what: str) -> None:
+        """Return in the middle of something."""
+        if lease.is_valid:
+            lease.connection.leave(what)
+        await self.give(lease)
+
+    async def dispose(self) -> None:
+        with self.witness.excuse():
+            await self.pool.dispose()
+
     async def cycle(self, **options: Any) -> None:
         lease = await self.take(**options)
         try:
@@ -103,6 +118,7 @@ class Stage:
 
     async def invalidate(self, lease: Any) -> None:
         self.witness.given_back(lease.connection, lease._ref)
+        lease.connection.excused = True
         await lease.invalidate()
 
     async def detach(self, lease: Any) -> None:
@@ -183,14 +199,14 @@ async def detach_and_wait(stage: Stage) -> AsyncIterator[Any]:
 async def dispose_and_take(stage: Stage) -> AsyncIterator[Any]:
     """One disposes while the other comes."""
     await stage.cycle()
-    yield stage.pool.dispose, stage.cycle
+    yield stage.dispose, stage.cycle
 
 
 @asynccontextmanager
 async def take_and_dispose(stage: Stage) -> AsyncIterator[Any]:
     """One comes while the other disposes."""
     await stage.cycle()
-    yield stage.cycle, stage.pool.dispose
+    yield stage.cycle, stage.dispose
 
 
 @asynccontextmanager
@@ -218,7 +234,7 @@ async def no_reset_and_wait(stage: Stage) -> AsyncIterator[Any]:
 async def recycle(stage: Stage) -> AsyncIterator[Any]:
     """What both want is too old."""
     lease = await stage.take()
-    await stage.pool.dispose()
+    await stage.dispose()
     await stage.give(lease)
     yield stage.cycle, stage.block
 
@@ -234,7 +250,37 @@ async def time_out(stage: Stage) -> AsyncIterator[Any]:
     yield impatient, stage.block
 
 
+@asynccontextmanager
+async def leave_busy_and_wait(stage: Stage) -> AsyncIterator[Any]:
+    """One returns in the middle of a statement while the other waits."""
+    lease = await stage.take()
+    yield lambda: stage.leave(lease, "busy changed"), stage.cycle
+    await lease.close()
+
+
+@asynccontextmanager
+async def leave_stuck_and_wait(stage: Stage) -> AsyncIterator[Any]:
+    """The same where the statement can't be stopped."""
+    lease = await stage.take()
+    yield lambda: stage.leave(lease, "stays"), stage.cycle
+    await lease.close()
+
+
+@asynccontextmanager
+async def lose_busy_and_wait(stage: Stage) -> AsyncIterator[Any]:
+    """One forgets to return in the middle of a statement while the other waits."""
+    leases = [await stage.take()]
+    leases[0].connection.leave("busy two-phase")
+
+    async def lose() -> None:
+        await stage.lose(leases.pop())
+
+    yield lose, stage.cycle
+
+
+BUSY = [leave_busy_and_wait, leave_stuck_and_wait, lose_busy_and_wait]
 SCENARIOS = [
+    *BUSY,
     contend,
     hand_off,
     give_and_wait,
@@ -287,7 +333,7 @@ async def play(
     """
     plan = Plan(exceptions)
     where = f"plan {exceptions}, cancelled at {strike}{' natively' * native}"
-    stage = Stage(kind, plan, **OPTIONS.get(kind, {}))
+    stage = Stage(kind, plan, known=scenario in BUSY, **OPTIONS.get(kind, {}))
     struck = False
     with anyio.fail_after(1000):
         async with scenario(stage) as (first, second):
@@ -379,7 +425,10 @@ def test_all_schedules_with_two_exceptions(
     assert run(backend, explore, kind, scenario, 2, bool(native)) > 100
 
 
-OPERATIONS = ("cycle", "block", "hold", "invalidate", "detach", "lose", "dispose", "hurry")
+OPERATIONS = (
+    *("cycle", "block", "hold", "invalidate", "detach", "lose", "dispose", "hurry"),
+    *("leave", "leave"),
+)
 
 
 class Script:
@@ -399,7 +448,7 @@ class Script:
             if operation == "detach" and self._stage.kind == "StaticPool":
                 continue  # who detaches what others use takes it away from them
             with suppress(*expected), anyio.CancelScope() as scope:
-                if self._random.random() < 0.3:
+                if self._random.random() < self._stage.strikes:
                     strike = self._random.randint(1, 12)
                     work = self._do(operation, held)
                     await AtSuspension(work, strike, scope.cancel)
@@ -414,15 +463,17 @@ class Script:
     async def _do(self, operation: str, held: list[Any]) -> None:
         stage = self._stage
         if operation == "dispose":
-            await stage.pool.dispose()
+            await stage.dispose()
         elif operation == "hurry":
             await stage.cycle(timeout=0)
         elif operation == "block" and not held:
             await stage.block()
         elif held:
             lease = held.pop()
-            if operation == "cycle":
+            if operation == "cycle" or (operation == "leave" and not stage.knows):
                 await stage.give(lease)
+            elif operation == "leave":
+                await stage.leave(lease, self._random.choice(LEFT))
             elif operation in ("hold", "block"):
                 held.append(lease)
                 if lease.is_valid:
@@ -455,6 +506,10 @@ async def play_at_random(kind: str, seed: int) -> None:
     elif kind == "SingletonTaskPool":
         options |= {"pool_size": choose.randint(1, 3)}
     stage = Stage(kind, lambda: choose.choice([0, 0, 1, 2, 5]), **options)
+    stage.strikes = choose.choice([0.0, 0.3, 0.3])
+    if stage.strikes:
+        # Whoever is cancelled in a checkout may cost a connection.
+        stage.witness.keep = 0
     stage.fail_connects = choose.choice([0, 0, 1, 2])
     stage.refuse = {choose.randint(1, 6) for _ in range(choose.randint(0, 2))}
     with anyio.fail_after(10000):

@@ -155,6 +155,7 @@ class Soak:
             if thread.is_alive():
                 self._blame(f"a thread hangs: {pool.status()}")
                 return
+        bank.let_go()
         # What was lost may be on its way back in the thread that has found it.
         deadline = time.monotonic() + PATIENCE
         while pool.checkedout() and time.monotonic() < deadline:
@@ -179,7 +180,7 @@ class Soak:
         connection = lease.connection
         try:
             if not bank.is_clean(connection):
-                self._blame("a connection came with an open transaction")
+                self._blame("a connection came in a state that is not clean")
             connection.execute(bank.take.format(choose.randrange(ACCOUNTS)))
             if fate < 0.05:
                 raise _Accident
@@ -194,6 +195,8 @@ class Soak:
                 lease.detach()
             elif fate < 0.22:
                 pool.dispose()
+            elif fate < 0.24:
+                bank.leave(connection, choose.randrange(3))
             elif fate < 0.3:
                 cycle = [lease]
                 cycle.append(cycle)
@@ -212,9 +215,10 @@ class Soak:
         with anyio.move_on_after(60) as scope:
             async with anyio.create_task_group() as tasks:
                 for number in range(CALLERS):
-                    tasks.start_soon(self._teller_async, bank, pool, end, number)
+                    tasks.start_soon(self._teller_async, bank, pool, end, number, tasks)
         if scope.cancelled_caught:
             self._blame(f"a task hangs: {pool.status()}")
+        await bank.let_go_async()
         deadline = time.monotonic() + PATIENCE
         while pool.checkedout() and time.monotonic() < deadline:
             gc.collect()
@@ -222,13 +226,15 @@ class Soak:
         await pool.dispose()
         self._finish(pool, options["pool_size"] + options["max_overflow"])
 
-    async def _teller_async(self, bank: Any, pool: Any, end: float, number: int) -> None:
+    async def _teller_async(
+        self, bank: Any, pool: Any, end: float, number: int, tasks: Any
+    ) -> None:
         choose = random.Random(self._random.random() + number)
         while time.monotonic() < end:
             patience = choose.choice([0.0, 0.001, 0.01, 0.1, 10])
             try:
                 with anyio.move_on_after(patience):
-                    await self._transfer_async(bank, pool, choose)
+                    await self._transfer_async(bank, pool, choose, tasks)
             except BaseException as error:
                 if isinstance(error, anyio.get_cancelled_exc_class()):
                     raise
@@ -236,13 +242,15 @@ class Soak:
                     self._blame(f"{type(error).__name__}: {error}")
                     return
 
-    async def _transfer_async(self, bank: Any, pool: Any, choose: random.Random) -> None:
+    async def _transfer_async(
+        self, bank: Any, pool: Any, choose: random.Random, tasks: Any
+    ) -> None:
         lease = await pool.unique_connection()
         fate, lost = choose.random(), False
         connection = lease.connection
         try:
             if not bank.is_clean(connection):
-                self._blame("a connection came with an open transaction")
+                self._blame("a connection came in a state that is not clean")
             await connection.execute(bank.take.format(choose.randrange(ACCOUNTS)))
             if fate < 0.05:
                 raise _Accident
@@ -257,6 +265,8 @@ class Soak:
                 await lease.detach()
             elif fate < 0.22:
                 await pool.dispose()
+            elif fate < 0.24:
+                await bank.leave_async(connection, choose.randrange(3), tasks)
             elif fate < 0.3:
                 cycle = [lease]
                 cycle.append(cycle)

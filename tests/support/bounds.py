@@ -19,6 +19,11 @@ def rounds(few: int, many: int) -> int:
     return max(few, int(many * EFFORT))
 
 
+def stride(every: int) -> int:
+    """Return how far to go at a time: so far in `make test`, one step in `make proof`."""
+    return 1 if EFFORT else every
+
+
 T = TypeVar("T")
 
 

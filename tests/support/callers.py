@@ -8,13 +8,22 @@ from dataclasses import dataclass, field
 
 import anypool
 
+from .witness import STUCK
+
+UNDER_WAY = {"busy", *STUCK}
+
 
 @dataclass(eq=False)
 class Connection:
-    """A connection of the model's."""
+    """A connection of the model's.
+
+    Attributes:
+        left: what callers have left behind on it.
+    """
 
     epoch: int
     opened_at: float
+    left: set[str] = field(default_factory=set)
 
 
 @dataclass(eq=False)
@@ -55,6 +64,9 @@ class Model:
         asserts: whether it is a bug to come when all is out.
         ping_after: seconds of idling after which a connection is pinged.
         most: how many may wait.
+        tells: whether the driver can tell what a connection is in. If not, each return
+            resets, and a full reset closes.
+        full: whether resets are full ones.
         open: all open connections.
         out: how many leases have a slot.
         checkins: what checkin listeners were told: whether there was a connection.
@@ -73,6 +85,8 @@ class Model:
     lifo: bool = False
     ping_after: float = math.inf
     most: float = math.inf
+    tells: bool = False
+    full: bool = False
     now: float = 0.0
     epoch: int = 0
     total: int = 0
@@ -139,10 +153,29 @@ class Model:
             self.open.discard(connection)
             return
         self.checkins.append(slot.connection is not None)
-        if slot.connection is not None and self.resets and self.failing_resets:
-            self.failing_resets -= 1
-            self._close(slot, "reset")
+        if slot.connection is not None:
+            self._quiet(slot, slot.connection)
         self._release(slot)
+
+    def _quiet(self, slot: Slot, connection: Connection) -> None:
+        """Undo what was left; what can't be undone goes."""
+        left = connection.left
+        if left & UNDER_WAY and slot.users > 1:
+            return  # it is perhaps theirs
+        if left & {*STUCK}:
+            self._close(slot, "reset")
+            return
+        left.discard("busy")
+        if self.resets and (left or self.full or not self.tells):
+            if self.full and not self.tells:
+                self._close(slot, "reset")
+            elif self.failing_resets:
+                self.failing_resets -= 1
+                self._close(slot, "reset")
+            elif "prepared" in left:
+                self._close(slot, "reset")
+            else:
+                left.clear()
 
     def invalidate(self, lease: Lease) -> None:
         if lease.connection is not None:

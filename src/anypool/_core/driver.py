@@ -49,6 +49,10 @@ class Driver(Protocol[ConnT_contra]):
     calls them in a worker thread. The other methods are plain, do no I/O, raise nothing,
     and may be called at any time in any thread.
 
+    A driver may have one more method, ``note_session(connection, baseline, first)``, which
+    may do I/O. With ``reset_on_return="full"`` it is called after each ``baseline``, for
+    what only the database can tell; the second time, ``first`` is the first baseline.
+
     Attributes:
         blocking: Whether the connection's own methods block.
     """
@@ -64,12 +68,17 @@ class Driver(Protocol[ConnT_contra]):
         """
         ...
 
-    def holds_data(self, connection: ConnT_contra, /) -> Awaitable[bool] | bool:
+    def holds_data(self, connection: ConnT_contra, /) -> Any:
         """Tell whether the database itself ends with this connection, as one in memory
-        does. Called once, when the connection is new.
+        does. Called once, when the connection is new; may return an awaitable.
 
         The pool does not close such a connection for its age, for idling, or because there
         are more than it keeps.
+
+        Returns:
+            True or False. Or, if there is nothing in the database yet and no other
+            connection can have it, anything else that is true; a pool whose callers would
+            get one or the other refuses the second connection of which this is equal.
         """
         ...
 

@@ -66,7 +66,7 @@ class ConnectionRecord(Generic[ConnT]):
     _ending: bool
     _generation: int
     _expires_at: float
-    _holds_data: bool
+    _holds_data: Any
     _lasti: int
     _mutex: Any
     _on_lost: Callable[[ConnectionRecord[ConnT]], None] | None
@@ -96,7 +96,7 @@ class ConnectionRecord(Generic[ConnT]):
         self._only_reset = False
         # What its driver noted of the connection when it was new.
         self._baseline = None
-        # Whether its database would end with its connection.
+        # Whether its database would end with its connection; see Driver.holds_data().
         self._holds_data = False
         # Whether its driver can't tell if a reset is needed; whether a reset can be
         # awaited as it is, without a worker thread.

@@ -17,10 +17,10 @@ from .coroutine import CoroutineDriver
 from .sqlite3 import (
     Baseline,
     end_all,
-    is_in_memory,
     put_back,
     session_of,
 )
+from .sqlite_session import Session, holds_data, look_at
 
 INTERVAL = 0.02
 """Seconds between two attempts to interrupt."""
@@ -33,11 +33,16 @@ class AiosqliteDriver(CoroutineDriver):
         statements = vars(connection).get("_execute")
         if not isinstance(statements, Statements):
             vars(connection)["_execute"] = statements = Statements(connection)
-        inner = connection._conn
-        statements.baseline = Baseline(
-            session_of(inner), inner.row_factory, inner.text_factory, 0
-        )
+        statements.baseline = Baseline(connection._conn, 0)
         return statements
+
+    async def note_session(
+        self, connection: aiosqlite.Connection, baseline: Any, first: Any, /
+    ) -> None:
+        # The object is the same, before and after the connect listeners.
+        baseline.noted = baseline.baseline.noted = await baseline(
+            look_at, connection._conn, first and baseline.noted
+        )
 
     def state(self, connection: aiosqlite.Connection, baseline: Any, /) -> ConnectionState:
         # A statement that somebody gave up waiting for may still be running or queued in
@@ -65,10 +70,9 @@ class AiosqliteDriver(CoroutineDriver):
         else:
             await work
 
-    async def holds_data(self, connection: aiosqlite.Connection, /) -> bool:
+    async def holds_data(self, connection: aiosqlite.Connection, /) -> Any:
         execute: Any = connection._execute
-        in_memory: bool = await execute(is_in_memory, connection._conn)
-        return in_memory
+        return await execute(holds_data, connection._conn)
 
     async def restore(
         self, connection: aiosqlite.Connection, baseline: Statements, /
@@ -102,9 +106,11 @@ class Statements:
         unfinished: so many were.
         reading: cursors that may have rows left.
         baseline: what callers started from.
+        noted: the session as it was when it was last noted.
     """
 
     baseline: Baseline
+    noted: Session | None = None
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = weakref.ref(connection)

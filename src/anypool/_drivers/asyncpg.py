@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from gc import get_referents
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import anyio
 import asyncpg
 from asyncpg.protocol import Protocol
 
+from .._core.contexts import InContext
 from .._core.driver import BUSY, CLEAN, CLOSED, OPEN, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from .coroutine import CoroutineDriver
@@ -86,7 +88,8 @@ class AsyncpgDriver(CoroutineDriver):
             # It would wait for what could not be stopped, or for what nobody reads.
             connection.terminate()
         else:
-            await connection.close(timeout=CLOSE_TIMEOUT)
+            # Its timer would keep the context of whoever has it closed.
+            await InContext(Context(), connection.close(timeout=CLOSE_TIMEOUT))
 
     def terminate(self, connection: asyncpg.Connection, /) -> bool:
         if not connection.is_closed():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -119,6 +120,8 @@ def _duckdb(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Crea
 def _psycopg(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
     kinds = {"autocommit": bool, "prepare_threshold": int}
     arguments = _typed(_addressed(url, user="user", database="dbname"), kinds, "psycopg")
+    make = module.conninfo.make_conninfo
+    _check_libpq(arguments, kinds, make, module.ProgrammingError, "psycopg.connect()")
     return partial(module.connect, **arguments | connect_args)
 
 
@@ -129,7 +132,10 @@ def _async_psycopg(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) 
 
 def _psycopg2(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
     addressed = _addressed(url, user="user", database="dbname")
-    arguments = _typed(addressed, {"autocommit": bool}, "psycopg2")
+    kinds = {"autocommit": bool}
+    arguments = _typed(addressed, kinds, "psycopg2")
+    make = import_module("psycopg2.extensions").make_dsn
+    _check_libpq(arguments, kinds, make, module.ProgrammingError, "psycopg2.connect()")
 
     # Its connect function doesn't know this one, as all others do.
     def connect(*, autocommit: bool = False, **arguments: Any) -> Any:
@@ -147,10 +153,12 @@ def _asyncpg(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Cre
     for name, kind in (("host", str), ("port", int)):
         if "," in str(arguments.get(name, "")):
             arguments[name] = [kind(each) for each in arguments[name].split(",")]
-    if any(name in arguments for name in _LIBPQ_TLS):
-        arguments["ssl"] = _libpq_tls(
-            {name: arguments.pop(name, None) for name in _LIBPQ_TLS}
-        )
+    tls = {name: arguments.pop(name) for name in list(arguments) if name in _ASYNCPG_TLS}
+    for name in arguments:
+        if name.startswith("ssl"):  # the server would have none of that as a setting
+            raise _unknown(name, "asyncpg.connect()", {*known, *_ASYNCPG_TLS})
+    if tls:
+        arguments["ssl"] = _asyncpg_tls(tls)
     settings = {
         name: str(arguments.pop(name)) for name in list(arguments) if name not in known
     }
@@ -160,29 +168,100 @@ def _asyncpg(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Cre
     return _awaiting(module.connect, arguments | connect_args)
 
 
-def _libpq_tls(given: dict[str, Any]) -> Any:
+def _check_libpq(
+    arguments: dict[str, Any],
+    others: Iterable[str],
+    make: Callable[..., Any],
+    unknown: type[Exception],
+    where: str,
+) -> None:
+    """Ask libpq of this machine which arguments it knows; it looks at no value yet.
+
+    Args:
+        arguments: as they would be given to the driver.
+        others: arguments of the driver's own.
+        make: the driver's function that makes one text of arguments.
+        unknown: what that raises.
+        where: the driver's function, for the error.
+    """
+    for name in arguments.keys() - others:
+        try:
+            make(**{name: ""})
+        except unknown:
+            raise _unknown(name, where, {*others, *_LIBPQ}) from None
+    _check_sslmode("sslmode", arguments.get("sslmode", "prefer"))
+
+
+def _check_sslmode(name: str, mode: Any) -> None:
+    if mode not in _SSLMODES:
+        raise ValueError(f"url: {name}: expected {', '.join(_SSLMODES)}")
+
+
+def _asyncpg_tls(given: dict[str, Any]) -> Any:
     """Make what asyncpg takes for TLS of what libpq does."""
-    mode = given["sslmode"] or "prefer"
-    root, certificate, key = given["sslrootcert"], given["sslcert"], given["sslkey"]
-    if mode not in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"):
-        raise ValueError(
-            "url: sslmode: expected disable, allow, prefer, require, verify-ca or "
-            "verify-full"
-        )
-    if mode == "disable" or not (root or certificate):
+    if given.keys() >= {"ssl", "sslmode"}:
+        raise TypeError("url: ssl and sslmode are the same: give one of them")
+    # "ssl" is what the driver itself calls it.
+    name = "ssl" if "ssl" in given else "sslmode"
+    root = given.get("sslrootcert")
+    system = root == "system"  # the authorities that this machine trusts
+    mode = given.pop(name, "verify-full" if system else "prefer")
+    if name == "ssl":
+        mode = {"true": "verify-full", "false": "disable"}.get(mode.lower(), mode)
+    _check_sslmode(name, mode)
+    if mode == "disable" or not given:
         return mode
-    context = _tls_context(root, certificate, key, given["sslpassword"])
+    if system and mode != "verify-full":
+        raise ValueError(f"url: {name}: with sslrootcert=system, expected verify-full")
+    context = _tls_context(given, "sslrootcert", "sslcert", "sslkey", "sslpassword")
     context.check_hostname = mode == "verify-full"
     if not root and mode not in ("verify-ca", "verify-full"):
         context.verify_mode = ssl_module().CERT_NONE
+    if given.get("sslcrl"):
+        with _named("sslcrl"):
+            context.load_verify_locations(cafile=given["sslcrl"])
+        context.verify_flags |= ssl_module().VERIFY_CRL_CHECK_CHAIN
+    versions = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
+    for end in ("minimum", "maximum"):
+        version = given.get(f"ssl_{end[:3]}_protocol_version")
+        if version not in (None, *versions):
+            possible = " or ".join(versions)
+            raise ValueError(f"url: ssl_{end[:3]}_protocol_version: expected {possible}")
+        if version is not None:
+            version = getattr(ssl_module().TLSVersion, versions[version])
+            setattr(context, f"{end}_version", version)
     return context
 
 
-def _tls_context(root: Any, certificate: Any, key: Any, password: Any = None) -> Any:
-    context = ssl_module().create_default_context(cafile=root)
-    if certificate:
-        context.load_cert_chain(certificate, key, password)
+def _tls_context(
+    given: dict[str, Any], root: str, certificate: str, key: str, password: str
+) -> Any:
+    """Make a context that checks who the server is; the names are those of arguments."""
+    ssl = ssl_module()
+    authority = given.get(root)
+    with _named(root):
+        context = ssl.create_default_context(
+            cafile=None if authority == "system" else authority
+        )
+    # As libpq: authorities of databases are old, and not made by the book.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if given.get(certificate):
+        with _named(certificate):
+            context.load_cert_chain(
+                given[certificate], given.get(key), lambda: given.get(password) or ""
+            )
     return context
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which argument a file can't be read."""
+    try:
+        yield
+    except OSError as error:  # ssl's errors are such, too
+        reason = error.strerror if type(error).__module__ == "builtins" else None
+        shown = reason or "not what is expected there"
+        raise ValueError(f"url: {name}: can't be read: {shown}") from None
 
 
 def ssl_module() -> Any:
@@ -191,36 +270,67 @@ def ssl_module() -> Any:
 
 
 def _mysql(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
-    arguments = _one_host(_addressed(url, user="user", database="database"))
-    known = signature(module.connect).parameters
-    kinds = _kinds(known) | _MYSQL_KINDS
-    typed = _typed(arguments, kinds, "pymysql.connect()", closed=True)
-    return partial(module.connect, **typed | connect_args)
+    arguments = _mysql_arguments(module, _addressed(url, user="user", database="database"))
+    return partial(module.connect, **arguments | connect_args)
 
 
-def _async_mysql(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
-    arguments = _one_host(_addressed(url, user="user", database="db"))
+def _aiomysql(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    arguments = _mysql_arguments(module, _addressed(url, user="user", database="db"))
+    arguments.pop("ssl_disabled", None)
+
+    async def connect(**arguments: Any) -> Any:
+        connection = await module.connect(**arguments)
+        # To a server that has no TLS, this driver talks without it.
+        if arguments.get("ssl") and not _has_tls(connection):
+            connection.close()
+            raise module.OperationalError(
+                2026, "SSL is required but the server doesn't support it"
+            )
+        return connection
+
+    return partial(connect, **arguments | connect_args)
+
+
+def _has_tls(connection: Any) -> bool:
+    return connection._writer.get_extra_info("ssl_object") is not None
+
+
+def _asyncmy(module: Any, url: DatabaseURL, connect_args: dict[str, Any]) -> Creator:
+    arguments = _mysql_arguments(module, _addressed(url, user="user", database="db"))
+    arguments.pop("ssl_disabled", None)
+    return _awaiting(module.connect, arguments | connect_args)
+
+
+def _mysql_arguments(module: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Read the arguments for one of MySQL's drivers, with a context for TLS."""
+    arguments = _one_host(arguments)
     known = signature(module.connect).parameters
+    where = f"{module.__name__}.connect()"
     tls = {name: arguments.pop(name) for name in list(arguments) if name in _MYSQL_TLS}
     kinds = _kinds(known) | _MYSQL_KINDS
-    where = f"{module.__name__}.connect()"
-    typed = _typed(arguments, kinds, where, closed=True, known=[*known, *_MYSQL_TLS])
+    typed = _typed(arguments, kinds, where, closed=True, known={*known, *_MYSQL_TLS})
     context = _mysql_tls(_typed(tls, _MYSQL_TLS, where))
-    if context is not None:
-        typed["ssl"] = context
-    return _awaiting(module.connect, typed | connect_args)
+    if context is None:
+        return typed
+    return typed | ({"ssl": context} if context else {"ssl_disabled": True})
 
 
 def _mysql_tls(given: dict[str, Any]) -> Any:
-    """Make the SSLContext of what PyMySQL takes as arguments, None for no TLS."""
-    if not given or given.get("ssl_disabled"):
+    """Make the SSLContext of what PyMySQL takes as arguments.
+
+    Returns:
+        False for no TLS, None for what the driver does if nobody says anything.
+    """
+    if given.get("ssl_disabled") or given.get("ssl") is False:
+        return False
+    if not given.keys() - {"ssl_disabled"}:
         return None
-    root, certificate = given.get("ssl_ca"), given.get("ssl_cert")
-    password = given.get("ssl_key_password")
-    context = _tls_context(root, certificate, given.get("ssl_key"), password)
-    context.check_hostname = bool(given.get("ssl_verify_identity"))
-    if not (root or given.get("ssl_verify_cert")) or given.get("ssl_verify_cert") is False:
-        context.check_hostname = False
+    names = "ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password"
+    context = _tls_context(given, *names)
+    context.check_hostname = identity = bool(given.get("ssl_verify_identity"))
+    # An authority is there to be asked, unless that is ruled out.
+    checked = given.get("ssl_verify_cert")
+    if not (identity or (given.get("ssl_ca") if checked is None else checked)):
         context.verify_mode = ssl_module().CERT_NONE
     return context
 
@@ -292,15 +402,19 @@ def _typed(
     """
     for name in given if closed else ():
         if name not in kinds:
-            possible = ", ".join(sorted(known or kinds))
-            raise TypeError(
-                f"url: {where} has no argument {name!r}; possible are {possible}, and the "
-                "pool's options"
-            )
+            raise _unknown(name, where, known or kinds)
     return {
         name: value_of(name, value, kinds.get(name, str)) if type(value) is str else value
         for name, value in given.items()
     }
+
+
+def _unknown(name: str, where: str, known: Iterable[str]) -> TypeError:
+    possible = ", ".join(sorted(known))
+    return TypeError(
+        f"url: {where} has no argument {name!r}; possible are {possible}, and the pool's "
+        "options"
+    )
 
 
 _SQLITE_URI = {"mode", "cache", "immutable", "vfs", "nolock", "psow", "modeof"}
@@ -318,9 +432,54 @@ _SQLITE_KINDS: dict[str, type] = {
 
 _ASYNCPG_KINDS: dict[str, type] = {"port": int, "timeout": float, "command_timeout": float}
 
-_LIBPQ_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
+_SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+# Those of libpq's that a URL needs, for errors; it may know more of them.
+_LIBPQ = {
+    "application_name",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "gssencmode",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "options",
+    "passfile",
+    "password",
+    "port",
+    "requirepeer",
+    "service",
+    "sslcert",
+    "sslcrl",
+    "sslkey",
+    "sslmode",
+    "sslpassword",
+    "sslrootcert",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+}
+
+_ASYNCPG_TLS = {
+    "ssl",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslcrl",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+}
 
 _MYSQL_TLS: dict[str, type] = {
+    "ssl": bool,
     "ssl_ca": str,
     "ssl_cert": str,
     "ssl_disabled": bool,
@@ -348,8 +507,8 @@ _CONNECTORS = {
     "postgresql+psycopg2": Connector("psycopg2", "psycopg2", _psycopg2),
     "postgresql+asyncpg": Connector("asyncpg", "asyncpg", _asyncpg),
     "mysql+pymysql": Connector("pymysql", "pymysql", _mysql),
-    "mysql+aiomysql": Connector("aiomysql", "aiomysql", _async_mysql),
-    "mysql+asyncmy": Connector("asyncmy", "asyncmy", _async_mysql),
+    "mysql+aiomysql": Connector("aiomysql", "aiomysql", _aiomysql),
+    "mysql+asyncmy": Connector("asyncmy", "asyncmy", _asyncmy),
     "duckdb+duckdb": Connector("duckdb", "duckdb", _duckdb, embedded=True),
 }
 

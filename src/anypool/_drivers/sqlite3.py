@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import sqlite3
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._core.driver import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
+from .._core.errors import InvalidRequestError
 from .._core.resetmode import ResetMode
 from .dbapi import DBAPIDriver
+from .sqlite_session import Session, bring_back, holds_data, look_at
 
 
-class Baseline(NamedTuple):
+class Baseline:
     """What callers may change on the client's side.
 
     Attributes:
@@ -20,12 +22,16 @@ class Baseline(NamedTuple):
         row_factory: what makes rows.
         text_factory: what makes texts.
         references: how many there are to the connection while nobody has a cursor.
+        noted: the database's part of the session, where a full reset has to know it.
     """
 
-    session: tuple[Any, ...]
-    row_factory: Any
-    text_factory: Any
-    references: int
+    noted: Session | None = None
+
+    def __init__(self, connection: sqlite3.Connection, references: int) -> None:
+        self.session = session_of(connection)
+        self.row_factory = connection.row_factory
+        self.text_factory = connection.text_factory
+        self.references = references
 
 
 def session_of(connection: sqlite3.Connection) -> tuple[Any, ...]:
@@ -36,12 +42,16 @@ class SQLiteDriver(DBAPIDriver):
     """sqlite3 tells whether a transaction is open, so that idle returns cost little."""
 
     def baseline(self, connection: sqlite3.Connection, /) -> Baseline:
-        return Baseline(
-            session_of(connection),
-            connection.row_factory,
-            connection.text_factory,
-            sys.getrefcount(connection),
-        )
+        # An async pool asks in the thread of its loop, and connects in another one.
+        if is_of_other_thread(connection):
+            raise InvalidRequestError(_CURE)
+        references = sys.getrefcount(connection)  # before there is one more, in a call
+        return Baseline(connection, references)
+
+    def note_session(
+        self, connection: sqlite3.Connection, baseline: Baseline, first: Baseline | None, /
+    ) -> None:
+        baseline.noted = look_at(connection, first.noted if first else None)
 
     def state(self, connection: sqlite3.Connection, baseline: Any, /) -> ConnectionState:
         # Each cursor refers to its connection; so does its user's variable. Where nothing
@@ -59,8 +69,8 @@ class SQLiteDriver(DBAPIDriver):
     def reset(self, connection: sqlite3.Connection, mode: ResetMode, /) -> None:
         end_all(connection, mode)
 
-    def holds_data(self, connection: sqlite3.Connection, /) -> bool:
-        return is_in_memory(connection)
+    def holds_data(self, connection: sqlite3.Connection, /) -> Any:
+        return holds_data(connection)
 
     def restore(self, connection: sqlite3.Connection, baseline: Baseline, /) -> None:
         put_back(connection, baseline)
@@ -71,6 +81,21 @@ class SQLiteDriver(DBAPIDriver):
     def ping(self, connection: sqlite3.Connection, /) -> None:
         connection.execute("SELECT 1")
 
+    def close(self, connection: sqlite3.Connection, /) -> None:
+        if is_of_other_thread(connection):
+            # The one thing that no thread is refused: it closes what was open.
+            sqlite3.Connection.__init__(connection, ":memory:", check_same_thread=False)
+        connection.close()
+
+    def terminate(self, connection: sqlite3.Connection, /) -> bool:
+        self.close(connection)
+        return True
+
+    def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
+        if isinstance(error, sqlite3.ProgrammingError) and is_of_other_thread(connection):
+            error.add_note(_CURE)
+        return super().is_disconnect(error, connection)
+
     def is_open(self, connection: sqlite3.Connection, /) -> bool:
         try:
             connection.in_transaction  # noqa: B018  # raises on a closed connection
@@ -79,24 +104,29 @@ class SQLiteDriver(DBAPIDriver):
         return True
 
 
+_CURE = (
+    "anypool: a pool hands connections from thread to thread. Connect with "
+    "sqlite3.connect(..., check_same_thread=False), which is safe, since a connection has "
+    "one user at a time; or, in blocking code, use sync.SingletonThreadPool"
+)
+
+
+def is_of_other_thread(connection: sqlite3.Connection) -> bool:
+    """Tell whether sqlite3 refuses this thread the use of a connection."""
+    try:
+        connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+    except sqlite3.ProgrammingError as error:
+        return "same thread" in str(error)
+    return False
+
+
 def end_all(connection: sqlite3.Connection, mode: ResetMode) -> None:
-    """End what is open: half-read cursors, and the transaction or the whole session."""
+    """End what is open: half-read cursors, and the transaction."""
+    if is_of_other_thread(connection):
+        raise InvalidRequestError(_CURE)
     if is_reading(connection):
         close_cursors(connection)
-    if mode == "full":
-        reset_session(connection)
-    else:
-        end_transaction(connection, mode)
-
-
-def is_in_memory(connection: sqlite3.Connection) -> bool:
-    """Tell whether the database is in no file, so that it ends with its connections."""
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    return any(
-        name == "main" and not file
-        for _, name, file in cursor.execute("PRAGMA database_list").fetchall()
-    )
+    end_transaction(connection, "rollback" if mode == "full" else mode)
 
 
 def is_reading(connection: sqlite3.Connection) -> bool:
@@ -126,7 +156,10 @@ _CURSORS = (sqlite3.Cursor, sqlite3.Blob)
 
 
 def put_back(connection: sqlite3.Connection, baseline: Baseline) -> None:
-    """Put back what a caller has changed in Python's part of a connection."""
+    """Put back what a caller has changed: in Python's part of a connection, and in the
+    database's where that was noted."""
+    if baseline.noted is not None:
+        bring_back(connection, baseline.noted)
     isolation_level, autocommit = baseline.session
     if connection.isolation_level != isolation_level:
         connection.isolation_level = isolation_level
@@ -144,26 +177,3 @@ def end_transaction(connection: sqlite3.Connection, mode: str) -> None:
         getattr(connection, mode)()
     elif connection.in_transaction:
         connection.execute(mode)
-
-
-def reset_session(connection: sqlite3.Connection) -> None:
-    """Roll back, drop what is temporary, and detach what was attached."""
-    end_transaction(connection, "rollback")
-    cursor = connection.cursor()
-    cursor.row_factory = None  # the connection's own could make anything of a row
-    temporary = cursor.execute(
-        "SELECT type, name FROM sqlite_temp_master "
-        "WHERE type IN ('table', 'view', 'trigger') "
-        "AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
-    ).fetchall()
-    for kind, name in temporary:
-        # A table takes its triggers with it.
-        cursor.execute(f"DROP {kind} IF EXISTS temp.{_quoted(name)}")
-    for _, name, _ in cursor.execute("PRAGMA database_list").fetchall():
-        if name not in ("main", "temp"):
-            cursor.execute(f"DETACH {_quoted(name)}")
-    connection.commit()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -168,6 +168,15 @@ class Ledger(Generic[ConnT]):
         """Take what is of no use any more out of the idle slots."""
         return []
 
+    def may_hold(self, record: ConnectionRecord[ConnT], data: Any) -> bool:
+        """Tell whether a slot's connection may have a database of its own.
+
+        Args:
+            record: the slot.
+            data: which database that is; True: one that has something in it.
+        """
+        return True
+
     def no_replacement(self) -> AbstractContextManager[None]:
         """Have what is given up in a block not replaced at once."""
         return nullcontext()

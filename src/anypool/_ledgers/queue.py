@@ -297,6 +297,15 @@ class QueueLedger(Ledger[ConnT]):
         self.weigh()
         self.want_look()
 
+    def may_hold(self, record: ConnectionRecord[ConnT], data: Any) -> bool:
+        # Any of several connections may be the one that a caller gets.
+        return data is True or not any(
+            other.connection is not None
+            and other._generation == record._generation
+            and other._holds_data == data
+            for other in self.known_records()
+        )
+
     @contextmanager
     def no_replacement(self) -> Iterator[None]:
         self.growth.ebbing = True

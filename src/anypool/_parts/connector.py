@@ -11,6 +11,7 @@ from typing import Any, Generic, cast
 from typing_extensions import TypeVar
 
 from .._core.driver import Driver
+from .._core.errors import InvalidRequestError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._drivers.registry import discard, driver_for, generic_driver, resets_blindly, start
@@ -22,6 +23,14 @@ from .closer import Closer
 from .job import Job
 
 ConnT = TypeVar("ConnT")
+
+_SECOND = (
+    "A second connection would have another, empty database: one in memory belongs to the "
+    "connection that opened it. Use StaticPool, or pool_size=1 and max_overflow=0; a pool "
+    "with one for each caller (SingletonTaskPool, sync.SingletonThreadPool); or a name "
+    "that connections share (sqlite3.connect('file:NAME?mode=memory&cache=shared', "
+    "uri=True), duckdb.connect(':memory:NAME'))"
+)
 
 
 class Connector(Generic[ConnT]):
@@ -40,6 +49,7 @@ class Connector(Generic[ConnT]):
         "_announcer",
         "_background",
         "_closer",
+        "_full",
         "_given",
         "_ledger",
         "_quick",
@@ -64,6 +74,7 @@ class Connector(Generic[ConnT]):
         recycle: float,
         jitter: float | None,
         quick: bool,
+        full: bool,
     ) -> None:
         """Make one for a pool.
 
@@ -78,6 +89,7 @@ class Connector(Generic[ConnT]):
             jitter: see Attributes.
             quick: whether a reset may be awaited without a shelter, as it only concerns
                 its own connection.
+            full: whether a reset leaves no trace of a session.
         """
         self.creator = creator
         self._ledger = ledger
@@ -91,6 +103,7 @@ class Connector(Generic[ConnT]):
         )
         self.recycle, self.jitter = recycle, jitter
         self._quick = quick
+        self._full = full
         self._serial = 0
 
     async def open(self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]) -> None:
@@ -144,7 +157,7 @@ class Connector(Generic[ConnT]):
             raise
         self._note_driver(record, awaited)
         ledger.decide(self._note_opened, record, generation, begin)
-        self._note_baseline(record)
+        await self._note_baseline(record)
         await self._note_data(record)
         log.info("Created new connection %s", Label(record))
         try:
@@ -152,7 +165,7 @@ class Connector(Generic[ConnT]):
             await self._announcer.tell_connect(record)
             listeners = self._announcer.listeners
             if listeners.on_first_connect or listeners.on_connect:
-                self._note_baseline(record)
+                await self._note_baseline(record, record._baseline)
         except Exception as error:
             # Half initialised: nobody may ever get this one.
             log.info("Connect listener failed: %s", type(error).__name__)
@@ -174,19 +187,42 @@ class Connector(Generic[ConnT]):
             self._quick and not driver.blocking and self._runtime.can_watch
         )
 
-    def _note_baseline(self, record: ConnectionRecord[ConnT]) -> None:
-        """Have the driver note what the pool's users start from."""
-        record._baseline = record._driver.baseline(cast("ConnT", record.connection))
+    async def _note_baseline(
+        self, record: ConnectionRecord[ConnT], first: Any = None
+    ) -> None:
+        """Have the driver note what the pool's users start from.
+
+        Args:
+            record: has a new connection.
+            first: what was noted before the connect listeners were told.
+        """
+        driver = record._driver
+        record._baseline = driver.baseline(cast("ConnT", record.connection))
+        note = getattr(driver, "note_session", None)
+        if note is not None and self._full:
+            await self._runtime.call(
+                driver.blocking, note, record.connection, record._baseline, first
+            )
 
     async def _note_data(self, record: ConnectionRecord[ConnT]) -> None:
-        """Keep a connection whose database would end with it."""
+        """Keep a connection whose database would end with it.
+
+        Raises:
+            InvalidRequestError: callers would find this one, new and empty, or another.
+        """
         driver = record._driver
+        record._holds_data = False
         ask = getattr(driver, "holds_data", None)
-        record._holds_data = ask is not None and await self._runtime.call(
+        data = ask is not None and await self._runtime.call(
             driver.blocking, ask, record.connection
         )
-        if record._holds_data:
-            record._expires_at = math.inf
+        if not data:
+            return
+        if not self._ledger.decide(self._ledger.may_hold, record, data):
+            await self._closer.close(record, "invalid")
+            record._generation = -1  # nor is the slot kept, which others would come upon
+            raise InvalidRequestError(_SECOND)
+        record._holds_data, record._expires_at = data, math.inf
 
     def _note_opened(
         self, record: ConnectionRecord[ConnT], generation: int, begin: float

@@ -11,6 +11,7 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
+from .._core.driver import BUSY
 from .._core.errors import InvalidRequestError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
@@ -20,6 +21,7 @@ from .checkins import Checkins
 from .checkouts import Checkouts
 from .closer import Closer
 from .inspector import Inspector
+from .resetter import Resetter
 
 ConnT = TypeVar("ConnT")
 
@@ -120,6 +122,24 @@ class SharedCloser(Closer[ConnT]):
                 self.abandon(record)
         finally:
             self.put_back(record)
+
+
+class SharedResetter(Resetter[ConnT]):
+    """Leaves a connection alone on which another caller is in the middle of something."""
+
+    __slots__ = ()
+
+    async def make_quiet(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
+        if not self._is_in_use(record):
+            await super().make_quiet(record, hurried)
+
+    def _is_in_use(self, record: ConnectionRecord[ConnT]) -> bool:
+        connection = record.connection
+        return (
+            record._users > 1
+            and connection is not None
+            and record._driver.state(connection, record._baseline) is BUSY
+        )
 
 
 class SharedInspector(Inspector[ConnT]):

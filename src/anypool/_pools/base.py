@@ -49,7 +49,6 @@ from .._parts.finalizers import (
 )
 from .._parts.path import Path
 from .._parts.reclaimer import Reclaimer
-from .._parts.resetter import Resetter
 from .._parts.shutdown import Shutdown
 from .._runtimes.loop import AnyioRuntime
 from .parts import Kinds, Parts
@@ -173,13 +172,14 @@ class Pool(Generic[ConnT]):
             recycle=options["recycle"],
             jitter=options["recycle_jitter"],
             quick=not lose_all,
+            full=options["reset_on_return"] == "full",
         )
         ping_after = _ping_after(options["pre_ping"])
         inspector = kinds.inspector(
             ledger, background, closer, self._log, ping_after=ping_after
         )
-        resetter: Resetter[ConnT]
-        resetter = Resetter(self._runtime, announcer, closer, options["reset_on_return"])
+        mode = options["reset_on_return"]
+        resetter = kinds.resetter(self._runtime, announcer, closer, mode)
         checkins = kinds.checkins(ledger, self._runtime, announcer, closer, resetter)
         self._reclaimer: Reclaimer[ConnT]
         self._reclaimer = Reclaimer(ledger, background, closer, checkins, self._log)

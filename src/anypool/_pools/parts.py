@@ -11,11 +11,13 @@ from .._parts.checkouts import Checkouts
 from .._parts.closer import Closer
 from .._parts.connector import Connector
 from .._parts.inspector import Inspector
+from .._parts.resetter import Resetter
 from .._parts.sharing import (
     SharedCheckins,
     SharedCheckouts,
     SharedCloser,
     SharedInspector,
+    SharedResetter,
 )
 
 
@@ -24,11 +26,14 @@ class Kinds(NamedTuple):
 
     closer: type[Closer[Any]] = Closer
     inspector: type[Inspector[Any]] = Inspector
+    resetter: type[Resetter[Any]] = Resetter
     checkins: type[Checkins[Any]] = Checkins
     checkouts: type[Checkouts[Any]] = Checkouts
 
 
-SHARED = Kinds(SharedCloser, SharedInspector, SharedCheckins, SharedCheckouts)
+SHARED = Kinds(
+    SharedCloser, SharedInspector, SharedResetter, SharedCheckins, SharedCheckouts
+)
 """For pools whose slots are not one caller's at a time."""
 
 

@@ -67,6 +67,8 @@ class QueuePool(Pool[ConnT]):
     _ledger: QueueLedger[ConnT]
     _path: QuickPath[ConnT]
 
+    _lends_any = True
+
     @overload
     def __init__(
         self,

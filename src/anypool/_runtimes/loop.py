@@ -17,11 +17,11 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core import bounds
+from .._core.contexts import Contextless, InContext
 from .._core.errors import InvalidRequestError
 from .._core.options import check_made
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller, Gate
-from .contexts import Contextless, InContext
 from .thread import needs_loop
 
 _ELSEWHERE = (

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import anyio.lowlevel
 
-if TYPE_CHECKING:
-    from ._fakes import FakeAsyncConnection, FakeBase, FakeConnection
+from ._fake_base import FakeBase
 
 
 class _CursorBase:
@@ -49,9 +48,9 @@ class FakeCursor(_CursorBase):
         connection: whose cursor it is.
     """
 
-    def __init__(self, connection: FakeConnection) -> None:
+    def __init__(self, connection: FakeBase) -> None:
         super().__init__(connection)
-        self.connection: FakeConnection = connection
+        self.connection: FakeBase = connection
 
     def execute(self, statement: str, parameters: Any = ()) -> Self:
         """Execute a statement; errors are those of the connection's ``execute()``."""
@@ -88,9 +87,9 @@ class FakeAsyncCursor(_CursorBase):
         connection: whose cursor it is.
     """
 
-    def __init__(self, connection: FakeAsyncConnection) -> None:
+    def __init__(self, connection: FakeBase) -> None:
         super().__init__(connection)
-        self.connection: FakeAsyncConnection = connection
+        self.connection: FakeBase = connection
 
     async def execute(self, statement: str, parameters: Any = ()) -> Self:
         """Execute a statement; errors are those of the connection's ``execute()``."""
