@@ -184,7 +184,8 @@ def _built_in(connection: sqlite3.Connection) -> None:
 
 
 def _aggregate(connection: sqlite3.Connection) -> None:
-    connection.create_aggregate("mine", 1, type("Aggregate", (), {}))
+    aggregate: Any = type("Aggregate", (), {})
+    connection.create_aggregate("mine", 1, aggregate)
 
 
 def _collation(connection: sqlite3.Connection) -> None:

@@ -46,10 +46,11 @@ class Owner(Protocol):
         _log: where to complain.
     """
 
-    _caller: Callable[[], Caller]
     _disconnects: Disconnects[Any]
     _log: PoolLog
 
+    @property
+    def _caller(self) -> Callable[[], Caller]: ...
     @property
     def _path(self) -> Path: ...
     async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from types import CodeType
 from typing import Any, Generic
 
@@ -57,7 +57,10 @@ class Path(Generic[ConnT]):
         self.checkin = checkins.checkin
         self.invalidate = checkins.invalidate
         self.detach = checkins.detach
-        self.reclaim: Callable[[ConnectionRecord[ConnT]], None] = reclaimer.reclaim
+        self.reclaim = reclaimer.reclaim
+
+    def start_anew(self) -> None:
+        """The place where the pool lived is gone."""
 
     def checkout_nowait(
         self, owner: Any, caller: Caller, share: bool, code: CodeType, lasti: int

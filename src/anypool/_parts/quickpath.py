@@ -50,6 +50,7 @@ class QuickPath(Path[ConnT]):
         "_inspector",
         "_on_drop",
         "_out",
+        "_queue",
         "_runtime",
         "_take_idle",
         "_timed",
@@ -57,10 +58,9 @@ class QuickPath(Path[ConnT]):
         "watches_resets",
     )
 
-    ledger: QueueLedger[ConnT]
-
     def __init__(
         self,
+        ledger: QueueLedger[ConnT],
         *args: Any,
         background: Background,
         closer: Closer[ConnT],
@@ -71,6 +71,7 @@ class QuickPath(Path[ConnT]):
         """Make one for a pool.
 
         Args:
+            ledger: see Path.
             args: see Path.
             background: closes what can't be reset.
             closer: closes what isn't wanted back.
@@ -78,33 +79,37 @@ class QuickPath(Path[ConnT]):
             reset_mode: see Attributes.
             lose_all: whether a failed reset may concern other connections, too.
         """
-        super().__init__(*args)
+        super().__init__(ledger, *args)
+        self._queue = ledger
         self._background = background
         self._runtime = background.runtime
         self._closer = closer
         self._inspector = inspector
-        self.reset_mode = reset_mode
+        self.reset_mode: ResetMode | None = reset_mode
         self.watches_resets = False
         # Whether resets are made here and now.
         self._in_place = self._runtime.blocking and not lose_all
         # Of the ledger's, what each cycle needs: one look in place of two.
-        self._out = self.ledger.leases.out
-        self._callers = self.ledger.leases.callers
-        self._on_drop = self.ledger.leases.on_drop
-        self._take_idle: Callable[[], ConnectionRecord[ConnT]] = self.ledger.idle.popleft
-        self._timed = self.ledger.statistics.timed
+        self._out = self._queue.leases.out
+        self._callers = self._queue.leases.callers
+        self._on_drop = self._queue.leases.on_drop
+        self._take_idle: Callable[[], ConnectionRecord[ConnT]] = self._queue.idle.popleft
+        self._timed = self._queue.statistics.timed
+
+    def start_anew(self) -> None:
+        self.watches_resets = False
 
     def checkout_nowait(
         self, owner: Any, caller: Caller, share: bool, code: CodeType, lasti: int
     ) -> Any:
         if share:
             if caller in self._callers:
-                lease = self.ledger.leases.nested(caller)
+                lease = self._queue.leases.nested(caller)
                 if lease is not None:
                     return lease
         else:
             hash(caller)  # while it lives: who returns the lease may outlive it
-        ledger = self.ledger
+        ledger = self._queue
         record = lease = None
         try:
             if not ledger.simple_checkout:
@@ -147,8 +152,8 @@ class QuickPath(Path[ConnT]):
     ) -> None:
         """An interrupt came between two steps: put the slot back."""
         if lease is not None:  # pragma: no cover  # test_interrupts.py, by a tracer
-            self.ledger.end(lease)
-        self.ledger.idle.appendleft(record)
+            self._queue.end(lease)
+        self._queue.idle.appendleft(record)
         self._closer.tidy()
 
     def checkin_nowait(
@@ -156,7 +161,7 @@ class QuickPath(Path[ConnT]):
     ) -> ConnectionRecord[ConnT] | None:
         key = lease._ref
         record = self._out.pop(key, None)
-        ledger = self.ledger
+        ledger = self._queue
         if record is None:
             return ledger.end(lease, caller is lease._caller)
         try:
@@ -223,7 +228,7 @@ class QuickPath(Path[ConnT]):
 
     def _is_wanted(self) -> bool:
         """Tell whether a slot that comes back clean is for a waiter, or to be kept."""
-        return self.ledger.plain_checkin and self.ledger.is_room()
+        return self._queue.plain_checkin and self._queue.is_room()
 
     async def give_back(
         self, record: ConnectionRecord[ConnT], hurried: bool = False
@@ -260,7 +265,7 @@ class QuickPath(Path[ConnT]):
 
     async def put_back(self, record: ConnectionRecord[ConnT]) -> None:
         """Return a slot that was reset."""
-        ledger, closer = self.ledger, self._closer
+        ledger, closer = self._queue, self._closer
         if ledger.simple_checkin and record._generation == ledger.generation:
             ledger.put_idle(record)
         elif not ledger.decide(ledger.take_back, record):
@@ -278,7 +283,7 @@ class QuickPath(Path[ConnT]):
         # take turns find nothing of what they need in the processor's caches, so each
         # frame counts. 32 threads on 8 connections, time for a cycle beside
         # psycopg_pool's, with coroutines and without: 0.94 and 0.70 on CPython 3.11.
-        checkouts, ledger, key = self._checkouts, self.ledger, lease._ref
+        checkouts, ledger, key = self._checkouts, self._queue, lease._ref
         if timeout is POOL_DEFAULT:
             timeout = checkouts.timeout
         deadline = self._runtime.now() + timeout if timeout else None

@@ -42,7 +42,7 @@ class Resetter(Generic[ConnT]):
         self._runtime = runtime
         self._announcer = announcer
         self._closer = closer
-        self.mode = mode
+        self.mode: ResetMode | None = mode
 
     async def make_quiet(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
         """Leave nothing of its last caller's on a connection; if need be, close it.

@@ -128,7 +128,8 @@ class Pool(Generic[ConnT]):
             on_settle=weak_call(weak_self, "_on_settle"),
         )
         self._blocking: bool = self._runtime.blocking
-        self._caller: Callable[[], Caller] = self._runtime.caller
+        # Not "Callable[[], ...]", which pyright takes for a method without self.
+        self._caller: Callable[..., Caller] = self._runtime.caller
         calls = Calls(
             on_decided=weak_call(weak_self, "_after_decision"),
             on_drop=dropped_callback(weak_self),
@@ -424,6 +425,7 @@ class Pool(Generic[ConnT]):
 
     def _start_anew(self) -> None:
         """The place where the pool lived is gone."""
+        self._path.start_anew()
 
     def __del__(self) -> None:
         if hasattr(self, "_path"):

@@ -65,7 +65,6 @@ class QueuePool(Pool[ConnT]):
 
     _kinds = Kinds(inspector=QueueInspector)
     _ledger: QueueLedger[ConnT]
-    _path: QuickPath[ConnT]
 
     _lends_any = True
 
@@ -207,7 +206,7 @@ class QueuePool(Pool[ConnT]):
 
     def _start_anew(self) -> None:
         self._keeper.clear()
-        self._path.watches_resets = False
+        super()._start_anew()
 
     def __del__(self) -> None:
         if hasattr(self, "_keeper") and not process.is_strange():
