@@ -66,7 +66,6 @@ def contest(pool: Any) -> Contested:
     ledger = inner._ledger
     idle = Contested(ledger.idle)
     ledger.idle, ledger.put_idle = idle, idle.append
-    inner._path._take_idle = idle.popleft
     return idle
 
 

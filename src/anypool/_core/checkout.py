@@ -40,8 +40,8 @@ class Checkout(Generic[ConnT]):
 
     async def _checkout(self) -> PooledConnection[ConnT]:
         pool, share, timeout, code, lasti = self._order
-        find_caller = pool._caller
         path = pool._path
+        find_caller = path.find_caller
         lease: PooledConnection[ConnT] = path.checkout_nowait(
             pool, find_caller(), share, code, lasti
         )
@@ -57,8 +57,8 @@ class Checkout(Generic[ConnT]):
             )
         # _checkout() once more, in place: one coroutine less, 0.1 µs.
         pool, share, timeout, code, lasti = self._order
-        find_caller = pool._caller
         path = pool._path
+        find_caller = path.find_caller
         self._lease = lease = path.checkout_nowait(pool, find_caller(), share, code, lasti)
         connection: ConnT = lease._connection
         if connection is None:

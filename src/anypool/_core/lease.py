@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from .cursor import PooledCursor
 from .errors import InvalidRequestError, single_errors
-from .owner import Owner
+from .owner import Owner, Path
 from .record import ConnectionRecord
 from .waiter import Caller
 
@@ -147,16 +147,17 @@ class PooledConnection(Lease[ConnT]):
         if self._count > 1:
             self._count -= 1
         elif self._count:
-            pool: Owner = self._owner
-            pool._caller()  # raises in another loop than the pool's
+            path: Path = self._owner._path
+            find_caller = path.find_caller
+            find_caller()  # raises in another loop than the pool's
             # In a "finally": a caller that was cancelled may have left a statement running.
             error = sys.exc_info()[1]
             hurried = error is not None and not isinstance(
                 error, (Exception, GeneratorExit)
             )
-            record = pool._path.checkin_nowait(self, self._caller, hurried)
+            record = path.checkin_nowait(self, self._caller, hurried)
             if record is not None:
-                await pool._path.give_back(record, hurried)
+                await path.give_back(record, hurried)
 
     async def invalidate(self, exc: BaseException | None = None) -> None:
         """Close the driver's connection now, and return its slot, which connects anew.
@@ -168,7 +169,7 @@ class PooledConnection(Lease[ConnT]):
             InvalidRequestError: the lease was closed or invalidated before.
         """
         self.connection  # noqa: B018  # raises if there is none
-        self._pool._caller()
+        self._pool._path.find_caller()
         await self._pool._path.invalidate(self, exc)
 
     async def detach(self) -> None:
@@ -177,7 +178,7 @@ class PooledConnection(Lease[ConnT]):
         The lease keeps it, with a copy of `info`; ``close()`` then closes it. The pool
         opens another one in its place at need. Does nothing on a closed lease.
         """
-        self._pool._caller()
+        self._pool._path.find_caller()
         await self._pool._path.detach(self)
 
     async def cursor(self, *args: Any, **kwargs: Any) -> PooledCursor:

@@ -16,6 +16,8 @@ class Path(Protocol):
     """The ways in and out of a pool; see _parts/path.py."""
 
     @property
+    def find_caller(self) -> Callable[..., Caller]: ...
+    @property
     def ledger(self) -> Any: ...
     @property
     def checkout(self) -> Callable[..., Coroutine[Any, Any, None]]: ...
@@ -40,7 +42,6 @@ class Owner(Protocol):
     """A pool.
 
     Attributes:
-        _caller: returns who is calling; raises in another event loop than the pool's.
         _path: its ways in and out.
         _disconnects: which errors end a connection.
         _log: where to complain.
@@ -49,8 +50,6 @@ class Owner(Protocol):
     _disconnects: Disconnects[Any]
     _log: PoolLog
 
-    @property
-    def _caller(self) -> Callable[[], Caller]: ...
     @property
     def _path(self) -> Path: ...
     async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

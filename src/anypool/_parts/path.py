@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CodeType
 from typing import Any, Generic
 
@@ -24,6 +24,7 @@ class Path(Generic[ConnT]):
     """Begins checkouts and returns: what can be done at once is, and the rest is handed on.
 
     Attributes:
+        find_caller: returns who is calling; raises in another event loop than the pool's.
         checkout: does the rest of a checkout; see Checkouts.checkout().
         checkin: returns a slot, in a blocking pool; see Checkins.checkin().
         invalidate: closes a lease's connection; see Checkins.invalidate().
@@ -38,6 +39,7 @@ class Path(Generic[ConnT]):
         "checkin",
         "checkout",
         "detach",
+        "find_caller",
         "invalidate",
         "ledger",
         "reclaim",
@@ -46,11 +48,14 @@ class Path(Generic[ConnT]):
     def __init__(
         self,
         ledger: Ledger[ConnT],
+        runtime: Any,
         checkouts: Checkouts[ConnT],
         checkins: Checkins[ConnT],
         reclaimer: Reclaimer[ConnT],
     ) -> None:
         self.ledger: Ledger[ConnT] = ledger
+        # Not "Callable[[], ...]", which pyright takes for a method without self.
+        self.find_caller: Callable[..., Caller] = runtime.caller
         self._checkouts = checkouts
         self._checkins = checkins
         self.checkout = checkouts.checkout
@@ -106,7 +111,7 @@ class Path(Generic[ConnT]):
         lasti: int,
     ) -> Any:
         """Do all of a checkout for a thread, in the pool's event loop."""
-        owner._pool._caller()
+        self.find_caller()
         lease = self.checkout_nowait(owner, caller, share, code, lasti)
         if not lease._count:
             await self.checkout(lease, share, timeout, code, lasti)

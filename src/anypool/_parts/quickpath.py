@@ -7,7 +7,7 @@ cycle is some 1.2 µs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from inspect import isawaitable
 from types import CodeType
 from typing import Any
@@ -52,7 +52,6 @@ class QuickPath(Path[ConnT]):
         "_out",
         "_queue",
         "_runtime",
-        "_take_idle",
         "_timed",
         "reset_mode",
         "watches_resets",
@@ -93,7 +92,6 @@ class QuickPath(Path[ConnT]):
         self._out = self._queue.leases.out
         self._callers = self._queue.leases.callers
         self._on_drop = self._queue.leases.on_drop
-        self._take_idle: Callable[[], ConnectionRecord[ConnT]] = self._queue.idle.popleft
         self._timed = self._queue.statistics.timed
 
     def start_anew(self) -> None:
@@ -103,9 +101,12 @@ class QuickPath(Path[ConnT]):
         self, owner: Any, caller: Caller, share: bool, code: CodeType, lasti: int
     ) -> Any:
         if share:
+            # Leases.nested() once more, in place.
             if caller in self._callers:
-                lease = self._queue.leases.nested(caller)
-                if lease is not None:
+                current = self._callers.get(caller)
+                lease = None if current is None else current()
+                if lease is not None and lease._record is not None:
+                    lease._count += 1
                     return lease
         else:
             hash(caller)  # while it lives: who returns the lease may outlive it
@@ -114,7 +115,7 @@ class QuickPath(Path[ConnT]):
         try:
             if not ledger.simple_checkout:
                 return ledger.leases.new(owner, caller)
-            record = self._take_idle()
+            record = ledger.idle.popleft()
             connection = record.connection
             if (
                 connection is not None
@@ -243,7 +244,8 @@ class QuickPath(Path[ConnT]):
         try:
             reset = driver.reset(record.connection, self.reset_mode)
             if reset is not None:
-                record._resetting = self._runtime.caller()
+                find_caller = self.find_caller
+                record._resetting = find_caller()
                 if not self.watches_resets:
                     self.begin_watch()
                 await reset
@@ -251,7 +253,11 @@ class QuickPath(Path[ConnT]):
         except BaseException as error:
             await self.reset_failed(record, error)
         else:
-            await self.put_back(record)
+            ledger = self._queue
+            if ledger.simple_checkin and record._generation == ledger.generation:
+                ledger.put_idle(record)
+            else:
+                await self.put_back(record)
 
     def begin_watch(self) -> None:
         """See to it that no reset goes on for ever."""
@@ -265,10 +271,8 @@ class QuickPath(Path[ConnT]):
 
     async def put_back(self, record: ConnectionRecord[ConnT]) -> None:
         """Return a slot that was reset."""
-        ledger, closer = self._queue, self._closer
-        if ledger.simple_checkin and record._generation == ledger.generation:
-            ledger.put_idle(record)
-        elif not ledger.decide(ledger.take_back, record):
+        closer = self._closer
+        if not self._queue.decide(self._queue.take_back, record):
             await closer.close_slot(record, closer.surplus_reason(record))
 
     def checkout_blocking(

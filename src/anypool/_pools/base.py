@@ -73,7 +73,6 @@ class Pool(Generic[ConnT]):
     __slots__ = (
         "__weakref__",
         "_blocking",
-        "_caller",
         "_disconnects",
         "_executor",
         "_lease_type",
@@ -128,8 +127,6 @@ class Pool(Generic[ConnT]):
             on_settle=weak_call(weak_self, "_on_settle"),
         )
         self._blocking: bool = self._runtime.blocking
-        # Not "Callable[[], ...]", which pyright takes for a method without self.
-        self._caller: Callable[..., Caller] = self._runtime.caller
         calls = Calls(
             on_decided=weak_call(weak_self, "_after_decision"),
             on_drop=dropped_callback(weak_self),
@@ -192,7 +189,7 @@ class Pool(Generic[ConnT]):
 
     def _new_path(self, parts: Parts) -> Path[ConnT]:
         checkouts = self._new_checkouts(parts)
-        return Path(self._ledger, checkouts, parts.checkins, self._reclaimer)
+        return Path(self._ledger, self._runtime, checkouts, parts.checkins, self._reclaimer)
 
     def _new_checkouts(self, parts: Parts) -> Checkouts[ConnT]:
         return self._kinds.checkouts(
@@ -392,7 +389,7 @@ class Pool(Generic[ConnT]):
             self._reclaimer.collect()
 
     def _on_settle(self, caller: Callable[[], Caller]) -> None:
-        self._caller = caller
+        self._path.find_caller = caller
 
     async def _on_loop_end(self) -> None:
         self._stop()

@@ -156,6 +156,7 @@ class QueuePool(Pool[ConnT]):
         self._warm_up = WarmUp(self._ledger, self._runtime)
         return QuickPath(
             self._ledger,
+            self._runtime,
             self._new_checkouts(parts),
             parts.checkins,
             self._reclaimer,
