@@ -70,7 +70,7 @@ def _no_slot_is_lost(
 
         return callback
 
-    monkeypatch.setattr("anypool._pools.base.lost_callback", watched)
+    monkeypatch.setattr("anypool._pools.assembly.lost_callback", watched)
     yield
     assert lost == []
 

@@ -1,57 +1,24 @@
-"""Pool: the base of all pools: the public methods, and the putting together of the parts.
+"""Pool: the base of all pools, and what users call on every one of them.
 
 Blocking pools run the same coroutines (see _sync/).
 """
 
 from __future__ import annotations
 
-import math
-import os
 import sys
-import weakref
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, ClassVar, Generic, NoReturn, Self, overload
+from typing import Any, NoReturn, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
 from .._core.checkout import Checkout, new_checkout
-from .._core.disconnects import Disconnects
 from .._core.lease import PooledConnection
 from .._core.listeners import Listener
-from .._core.log import PoolLog
-from .._core.options import (
-    POOL_DEFAULT,
-    PoolOptions,
-    check_creator,
-    check_options,
-    check_seconds,
-    check_timeout,
-)
-from .._core.process import process
+from .._core.options import POOL_DEFAULT, PoolOptions, check_seconds, check_timeout
 from .._core.stats import PoolStats
-from .._core.waiter import Caller
-from .._drivers.older import adapted
-from .._ledgers.ledger import Ledger
 from .._ledgers.snapshot import snapshot
-from .._ledgers.surroundings import Calls
-from .._parts.announcer import Announcer
-from .._parts.background import Background
-from .._parts.checkouts import Checkouts
-from .._parts.connector import Connector
-from .._parts.executor import Executor
-from .._parts.finalizers import (
-    dropped_callback,
-    lost_callback,
-    terminate,
-    weak_call,
-    weak_coroutine,
-)
-from .._parts.path import Path
-from .._parts.reclaimer import Reclaimer
-from .._parts.shutdown import Shutdown
-from .._runtimes.loop import AnyioRuntime
-from .parts import Kinds, Parts
+from .assembly import Assembly
 
 ConnT = TypeVar("ConnT")
 T = TypeVar("T")
@@ -59,7 +26,7 @@ T = TypeVar("T")
 _getframe = sys._getframe
 
 
-class Pool(Generic[ConnT]):
+class Pool(Assembly[ConnT]):
     """A pool of connections that a creator makes; the base of all pools.
 
     Args:
@@ -70,24 +37,7 @@ class Pool(Generic[ConnT]):
         TypeError, ValueError: an option is not what it should be; the message names it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_blocking",
-        "_disconnects",
-        "_executor",
-        "_lease_type",
-        "_ledger",
-        "_log",
-        "_options",
-        "_parts",
-        "_path",
-        "_reclaimer",
-        "_runtime",
-        "_shutdown",
-        "_use_threadlocal",
-    )
-
-    _kinds: ClassVar[Kinds] = Kinds()
+    __slots__ = ()
 
     # Not "Callable[[], ConnT]" in the second, here and wherever there are two such forms:
     # a creator of awaitables would suit that as well, and if there is an Any in the type of
@@ -111,100 +61,7 @@ class Pool(Generic[ConnT]):
     def __init__(self, creator: Callable[[], Any], **options: Any) -> None:
         if type(self) is Pool:
             raise TypeError("Pool is the base of the pools: use QueuePool or another")
-        check_creator(creator)
-        runtime = options.pop("_runtime", None)  # a facade's, for threads
-        self._options = base = check_options(type(self).__name__, options)
-        self._use_threadlocal: bool = base["use_threadlocal"]
-        self._log = PoolLog(type(self).__name__, base["name"], base["echo"])
-        self._disconnects: Disconnects[ConnT]
-        self._disconnects = Disconnects(base["is_disconnect"], self._log)
-        self._lease_type: type[Any] = PooledConnection
-        # What calls the pool from below doesn't keep it alive.
-        weak_self = weakref.ref(self)
-        self._runtime: Any = runtime or AnyioRuntime(
-            on_end=weak_coroutine(weak_self, "_on_loop_end"),
-            on_move=weak_call(weak_self, "_on_move"),
-            on_settle=weak_call(weak_self, "_on_settle"),
-        )
-        self._blocking: bool = self._runtime.blocking
-        calls = Calls(
-            on_decided=weak_call(weak_self, "_after_decision"),
-            on_drop=dropped_callback(weak_self),
-            on_lost=lost_callback(weak_self),
-        )
-        self._ledger = self._new_ledger(self._runtime, calls, self._is_timed(base))
-        self._put_together(creator, Background(self._runtime, weak_self), base)
-        self._note_settings()
-        _all_pools.add(self)
-
-    # Putting together.
-
-    def _is_timed(self, options: dict[str, Any]) -> bool:
-        """Tell whether the pool has to know when connections go out and come back."""
-        return (
-            options["use_times"]
-            or options["recycle"] >= 0
-            or _ping_after(options["pre_ping"]) < math.inf
-        )
-
-    def _new_ledger(self, runtime: Any, calls: Calls, timed: bool) -> Ledger[ConnT]:
-        raise NotImplementedError
-
-    def _put_together(
-        self, creator: Callable[[], Any], background: Background, options: dict[str, Any]
-    ) -> None:
-        ledger, kinds = self._ledger, self._kinds
-        lose_all = options["on_disconnect"] == "pool"
-        announcer: Announcer[ConnT]
-        announcer = Announcer(self._runtime, options["listeners"] or (), self._log)
-        closer = kinds.closer(
-            ledger, background, announcer, self._disconnects, lose_all=lose_all
-        )
-        connector: Connector[ConnT] = Connector(
-            creator,
-            ledger,
-            background,
-            announcer,
-            closer,
-            driver=options["driver"] and adapted(options["driver"]),
-            recycle=options["recycle"],
-            jitter=options["recycle_jitter"],
-            quick=not lose_all,
-            full=options["reset_on_return"] == "full",
-        )
-        ping_after = _ping_after(options["pre_ping"])
-        inspector = kinds.inspector(
-            ledger, background, closer, self._log, ping_after=ping_after
-        )
-        mode = options["reset_on_return"]
-        resetter = kinds.resetter(self._runtime, announcer, closer, mode)
-        checkins = kinds.checkins(ledger, self._runtime, announcer, closer, resetter)
-        self._reclaimer: Reclaimer[ConnT]
-        self._reclaimer = Reclaimer(ledger, background, closer, checkins, self._log)
-        self._shutdown: Shutdown[ConnT]
-        self._shutdown = Shutdown(ledger, self._runtime, announcer, closer)
-        self._executor = Executor(ledger, background, closer, connector)
-        self._parts = Parts(background, announcer, closer, connector, inspector, checkins)
-        self._path: Path[ConnT] = self._new_path(self._parts)
-
-    def _new_path(self, parts: Parts) -> Path[ConnT]:
-        checkouts = self._new_checkouts(parts)
-        return Path(self._ledger, self._runtime, checkouts, parts.checkins, self._reclaimer)
-
-    def _new_checkouts(self, parts: Parts) -> Checkouts[ConnT]:
-        return self._kinds.checkouts(
-            self._ledger,
-            self._runtime,
-            parts.announcer,
-            parts.closer,
-            parts.connector,
-            parts.inspector,
-            parts.checkins,
-            None,
-        )
-
-    def _note_settings(self) -> None:
-        """Sum up what the quick path must know of listeners and logging."""
+        self._assemble(creator, options)
 
     # What users call.
 
@@ -285,15 +142,18 @@ class Pool(Generic[ConnT]):
 
         Raises:
             PoolClosedError: the pool was closed.
+            Exception: with ``fail_fast``, what the first connects raise; the pool is then
+                closed.
         """
         self._runtime.caller()
         connector = self._parts.connector
         if connector.jitter is None and connector.recycle > 0:
             connector.jitter = connector.recycle / 10
         self._ledger.decide(self._ledger.open)
+        await self._begin()
 
     async def wait(self, timeout: float | None = 30.0) -> None:
-        """Wait until an opened pool has the connections that it shall have at least.
+        """Wait until an opened pool has ``min_size`` connections.
 
         Args:
             timeout: seconds; None: no limit.
@@ -304,7 +164,8 @@ class Pool(Generic[ConnT]):
             PoolClosedError: the pool is closed.
         """
         check_seconds("timeout", timeout)
-        self._ledger.decide(self._ledger.check_open)
+        self._runtime.caller()
+        await self._wait_until_warm(timeout)
 
     async def close(self, timeout: float | None = 10.0) -> None:
         """Close the pool for good, with all its connections.
@@ -380,76 +241,3 @@ class Pool(Generic[ConnT]):
 
     def _recreate_options(self) -> dict[str, Any]:
         return self._options | {"listeners": self._parts.announcer.listeners.all}
-
-    # What is called from below.
-
-    def _after_decision(self) -> None:
-        """Do what could not be done in the middle of a decision."""
-        if self._ledger.dropped and self._blocking:
-            self._reclaimer.collect()
-
-    def _on_settle(self, caller: Callable[[], Caller]) -> None:
-        self._path.find_caller = caller
-
-    async def _on_loop_end(self) -> None:
-        self._stop()
-        await self._shutdown.end_with_loop()
-        self._start_anew()
-
-    def _on_move(self) -> None:
-        self._stop()
-        self._shutdown.move()
-        self._start_anew()
-
-    def _after_fork(self) -> None:
-        self._shutdown.leave_to_parent()
-        self._start_anew()
-
-    # For facades.
-
-    def _was_opened(self) -> bool:
-        """Tell whether somebody wanted this pool to be open."""
-        return self._ledger.opened
-
-    def _is_misplaced(self) -> bool:
-        """Tell whether the creator of this blocking pool is one for an event loop."""
-        return False
-
-    # For subclasses.
-
-    def _stop(self) -> None:
-        """Have nobody look after the pool any more, for now."""
-
-    def _start_anew(self) -> None:
-        """The place where the pool lived is gone."""
-        self._path.start_anew()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_path"):
-            records = self._ledger.records()
-            if process.is_strange():
-                process.spare(*records)
-                return
-            for record in records:
-                terminate(record)
-            self._runtime.depart()
-
-
-def _ping_after(pre_ping: bool | float) -> float:
-    """Return the seconds of idling after which a connection has to be pinged."""
-    if isinstance(pre_ping, bool):
-        return -1.0 if pre_ping else math.inf
-    return pre_ping
-
-
-_all_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    process.settle()
-    for pool in list(_all_pools):
-        pool._after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)

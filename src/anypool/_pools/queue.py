@@ -202,6 +202,19 @@ class QueuePool(Pool[ConnT]):
             self._keeper.kick()
         super()._after_decision()
 
+    async def _begin(self) -> None:
+        self._keeper.start()
+        if self._own["fail_fast"]:
+            try:
+                timeout = self._own["timeout"] or bounds.CONNECT_TIMEOUT
+                await self._warm_up.wait(timeout, fail_fast=True)
+            except BaseException:
+                await self.close(timeout=0)
+                raise
+
+    async def _wait_until_warm(self, timeout: float | None) -> None:
+        await self._warm_up.wait(timeout)
+
     def _stop(self) -> None:
         self._keeper.stop()
 
@@ -215,43 +228,6 @@ class QueuePool(Pool[ConnT]):
         super().__del__()
 
     # What users ask and do.
-
-    async def open(self) -> None:
-        """Begin to look after the pool; the same as entering ``async with pool``.
-
-        A pool that is never opened works, too. An opened one connects in the background, so
-        that who waits gets the first connection that comes free, new or returned; it pings,
-        renews and closes idle connections as the options say. Does nothing if it is open.
-
-        Raises:
-            PoolClosedError: the pool was closed.
-            Exception: with ``fail_fast``, what the first connects raise; the pool is then
-                closed.
-        """
-        await super().open()
-        self._keeper.start()
-        if self._own["fail_fast"]:
-            try:
-                timeout = self._own["timeout"] or bounds.CONNECT_TIMEOUT
-                await self._warm_up.wait(timeout, fail_fast=True)
-            except BaseException:
-                await self.close(timeout=0)
-                raise
-
-    async def wait(self, timeout: float | None = 30.0) -> None:
-        """Wait until an opened pool has ``min_size`` connections.
-
-        Args:
-            timeout: seconds; None: no limit.
-
-        Raises:
-            PoolTimeoutError: they could not be opened in time; its cause is the driver's
-                error, if there was one.
-            PoolClosedError: the pool is closed.
-        """
-        check_seconds("timeout", timeout)
-        self._runtime.caller()
-        await self._warm_up.wait(timeout)
 
     def size(self) -> int:
         """Return ``pool_size``."""

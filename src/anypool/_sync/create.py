@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from .._core.options import QueuePoolOptions
 from .._pools.create import interpret
 from .lease import PooledConnection
-from .pools import QueuePool
+from .queue import QueuePool
 
 
 def create_pool(

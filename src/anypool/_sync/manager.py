@@ -10,8 +10,9 @@ from typing_extensions import ParamSpec, TypeVar
 
 from .._core.managing import Connector, Managers, Pools
 from .._core.options import POOL_DEFAULT
+from .base import Pool
 from .lease import PooledConnection
-from .pools import Pool, QueuePool
+from .queue import QueuePool
 
 P = ParamSpec("P")
 ConnT = TypeVar("ConnT")
