@@ -81,8 +81,10 @@ class Closer(Generic[ConnT]):
         if record.connection is not None:
             cause = "" if error is None else f" (reason: {type(error).__name__})"
             self._log.info("Invalidate connection %s%s", Label(record), cause)
-            if self._lose_all and error is not None and self._is_disconnect(record, error):
-                self._outdate(record)
+            if error is not None and self._is_disconnect(record, error):
+                self._decide(self._ledger.statistics.note_disconnect)
+                if self._lose_all:
+                    self._outdate(record)
             connection = record.connection
             for listener in self._announcer.listeners.on_invalidate:
                 method = listener.invalidate
