@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 from weakref import ref
 
@@ -12,8 +13,8 @@ from .._ledgers.ledger import Ledger
 from .._runtimes.awaited import awaited_tasks, name_of
 
 LOOK_EVERY: Final = 0.05
-"""Seconds between looks at what holders are awaiting. That takes some µs; whether they wait
-for a connection themselves is seen at once."""
+"""Seconds between looks at what holders are awaiting, in a pool whose waiters are served.
+That takes some µs; whether holders wait for a connection themselves is seen at once."""
 
 DEEP: Final = 5
 """How many tasks that await each other are followed."""
@@ -84,16 +85,27 @@ def _where(ledger: Ledger[Any], caller: ref[Any]) -> str:
 class Deadlocks:
     """Looks for rings whenever a caller begins to wait, and complains of each once."""
 
-    __slots__ = ("_ledger", "_log", "_looked_at", "_members", "_raises", "_ring")
+    __slots__ = (
+        "_ledger",
+        "_log",
+        "_looked_at",
+        "_members",
+        "_noted_at",
+        "_raises",
+        "_ring",
+        "_waited",
+    )
 
     def __init__(self, ledger: Ledger[Any], log: PoolLog, *, raises: bool) -> None:
         self._ledger = ledger
         self._log = log
         self._raises = raises
         self._looked_at = 0.0
+        self._waited = 0.0
         # The latest ring, and the leases that were out then.
         self._ring: list[str] = []
         self._members: frozenset[Any] = frozenset()
+        self._noted_at = -math.inf
 
     def look(self, now: float) -> list[str]:
         """Look for a ring that has just been closed; log it if it is new.
@@ -101,21 +113,28 @@ class Deadlocks:
         Returns:
             The ring, if that is to be raised.
         """
-        deep = self._raises or now - self._looked_at >= LOOK_EVERY
+        waited = self._ledger.statistics.wait_times.total
+        deep = waited == self._waited or now - self._looked_at >= LOOK_EVERY
         if deep:
-            self._looked_at = now
-        ring = find_ring(self._ledger, deep=deep)
-        if not ring:
-            return []
-        members = frozenset(self._ledger.leases.out)
-        if members != self._members:
-            self._ring, self._members = ring, members
-            self._log.error("Deadlock: %s", "; ".join(ring))
+            self._looked_at, self._waited = now, waited
+        ring = self._note(find_ring(self._ledger, deep=deep), now)
         return ring if self._raises else []
 
-    def ring(self) -> list[str]:
-        """Return the ring that there is, or that has just been broken by a timeout."""
-        ring = find_ring(self._ledger)
-        if not ring and self._members == frozenset(self._ledger.leases.out):
+    def _note(self, ring: list[str], now: float) -> list[str]:
+        members = frozenset(self._ledger.leases.out) if ring else self._members
+        if members != self._members:
+            self._ring, self._members, self._noted_at = ring, members, now
+            self._log.error("Deadlock: %s", "; ".join(ring))
+        return ring
+
+    def ring(self, now: float, waited: float) -> list[str]:
+        """Return the ring that there is, or that was broken while a caller waited.
+
+        Args:
+            now: the time.
+            waited: for how long it has waited.
+        """
+        ring = self._note(find_ring(self._ledger), now)
+        if not ring and self._noted_at >= now - waited:
             return self._ring
         return ring

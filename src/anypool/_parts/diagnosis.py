@@ -101,7 +101,8 @@ class Diagnosis:
         ledger = self._ledger
         stats = snapshot(ledger)
         failure = ledger.statistics.failure
-        ring, holders = self._deadlocks.ring(), self.holders()
+        holders = self.holders()
+        ring = self._deadlocks.ring(self._runtime.now(), waited or 0.0)
         troubled = phase is not None or refused or stats.waiting > 0
         cause, evidence, advice = Cause.NONE, "nobody waits for a connection", _CALM
         if ledger.is_suspended():
