@@ -208,7 +208,7 @@ class Checkouts(Generic[ConnT]):
         waiter.code, waiter.lasti = code, lasti
         waits[lease._caller] = self._ledger
         if self._deadlocks.look(waiter.since):
-            raise self._timed_out("waiting", timeout, 0.0)
+            raise self._timed_out("waiting", timeout, waiter.since)
 
     def note_left(self, error: BaseException) -> None:
         """Take note of a caller who waits no more."""
@@ -226,10 +226,11 @@ class Checkouts(Generic[ConnT]):
         Raises:
             PoolClosedError: it has, since the pool is closed.
         """
-        waited = self._runtime.now() - waiter.since
+        since = waiter.since
+        waited = self._runtime.now() - since
         slow = self._slow is not None and waited > self._slow
         if slow and waiter.record is not None:
-            report = self._diagnosis.report("", phase="waiting", waited=waited)
+            report = self._diagnosis.report("", phase="waiting", since=since)
             self._announcer.log.warning(
                 "Slow checkout: waited %.2f s; %s: %s",
                 *(waited, report.cause.value, report.evidence),
@@ -238,24 +239,24 @@ class Checkouts(Generic[ConnT]):
             return None
         self._ledger.check_open()
         self._decide(self._ledger.statistics.note_timeout)
-        return self._timed_out("waiting", timeout, waited)
+        return self._timed_out("waiting", timeout, since)
 
     def resume_care(self) -> None:
         """Have an open pool looked after where it is now."""
 
     def _fail_late(
-        self, phase: str, timeout: float | None, waited: float | None
+        self, phase: str, timeout: float | None, since: float | None
     ) -> NoReturn:
         """Raise what a caller gets whose time is up."""
         self._decide(self._ledger.statistics.note_timeout)
-        raise self._timed_out(phase, timeout, waited)
+        raise self._timed_out(phase, timeout, since)
 
     def _timed_out(
-        self, phase: str, timeout: float | None, waited: float | None
+        self, phase: str, timeout: float | None, since: float | None
     ) -> PoolTimeoutError:
         """Make the error of a caller whose time is up, or who waits in a ring."""
         report = self._diagnosis.report(
-            self._headline(phase, timeout), waited=waited, timeout=timeout, phase=phase
+            self._headline(phase, timeout), since=since, timeout=timeout, phase=phase
         )
         if report.cause is Cause.DEADLOCK and phase == "waiting":
             error: PoolTimeoutError = PoolDeadlockError(report.text())
@@ -288,7 +289,7 @@ class Checkouts(Generic[ConnT]):
             record._code, record._lasti = code, lasti
         left = None if deadline is None else deadline - self._runtime.now()
         if not await self._runtime.within(left, self._prepare(lease, record, share)):
-            self._fail_late("connecting", timeout, self._waited(timeout, deadline))
+            self._fail_late("connecting", timeout, began(timeout, deadline))
         self._ledger.check_open()
         if lease._ref not in leases.out and lease._ref not in leases.detached:
             raise InvalidRequestError(
@@ -313,17 +314,10 @@ class Checkouts(Generic[ConnT]):
             self._closer.put_back(record)
         left = None if deadline is None else deadline - self._runtime.now()
         if left is not None and left <= 0:
-            self._fail_late("connecting", timeout, self._waited(timeout, deadline))
+            self._fail_late("connecting", timeout, began(timeout, deadline))
         await self.acquire(
             lease, timeout, record._code, record._lasti, first=True, left=left
         )
-
-    def _waited(self, timeout: float | None, deadline: float | None) -> float | None:
-        """Return for how many seconds a checkout with this deadline has lasted."""
-        if timeout is None or deadline is None:
-            return None
-        lasted: float = self._runtime.now() - deadline + timeout
-        return lasted
 
     async def _prepare(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
@@ -397,3 +391,8 @@ class Checkouts(Generic[ConnT]):
         else:
             # Its caller was cut short, or while it was connected or pinged its time was up.
             closer.drop(record)
+
+
+def began(timeout: float | None, deadline: float | None) -> float | None:
+    """Return when a checkout began that has this deadline."""
+    return None if timeout is None or deadline is None else deadline - timeout

@@ -127,14 +127,14 @@ class Deadlocks:
             self._log.error("Deadlock: %s", "; ".join(ring))
         return ring
 
-    def ring(self, now: float, waited: float) -> list[str]:
+    def ring(self, now: float, since: float) -> list[str]:
         """Return the ring that there is, or that was broken while a caller waited.
 
         Args:
             now: the time.
-            waited: for how long it has waited.
+            since: when it began to wait.
         """
         ring = self._note(find_ring(self._ledger), now)
-        if not ring and self._noted_at >= now - waited:
+        if not ring and self._noted_at >= since:
             return self._ring
         return ring

@@ -84,7 +84,7 @@ class Diagnosis:
         self,
         headline: str | None = None,
         *,
-        waited: float | None = None,
+        since: float | None = None,
         timeout: float | None = None,
         phase: str | None = None,
         refused: bool = False,
@@ -93,8 +93,8 @@ class Diagnosis:
 
         Args:
             headline: what happened to a caller; None: nothing.
-            waited: for how many seconds it had waited.
-            timeout: of how many.
+            since: when its checkout began.
+            timeout: how many seconds that may take.
             phase: "waiting" or "connecting".
             refused: whether it was not let wait.
         """
@@ -102,7 +102,9 @@ class Diagnosis:
         stats = snapshot(ledger)
         failure = ledger.statistics.failure
         holders = self.holders()
-        ring = self._deadlocks.ring(self._runtime.now(), waited or 0.0)
+        now = self._runtime.now()
+        waited = None if since is None else now - since
+        ring = self._deadlocks.ring(now, now if since is None else since)
         troubled = phase is not None or refused or stats.waiting > 0
         cause, evidence, advice = Cause.NONE, "nobody waits for a connection", _CALM
         if ledger.is_suspended():

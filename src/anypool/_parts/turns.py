@@ -10,7 +10,7 @@ from .._core.errors import PoolTimeoutError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._ledgers.queue import QueueLedger
-from .checkouts import Checkouts
+from .checkouts import Checkouts, began
 from .keeper import Keeper
 
 ConnT = TypeVar("ConnT")
@@ -52,7 +52,7 @@ class Turns(Checkouts[ConnT]):
         if record.connection is not None and (
             not in_time or (left_to_thread and timeout == 0)
         ):
-            self._fail_late("connecting", timeout, self._waited(timeout, deadline))
+            self._fail_late("connecting", timeout, began(timeout, deadline))
         if not self._ledger.opened or timeout == 0:
             return not left_to_thread
         return record.connection is not None and not left_to_thread
@@ -72,9 +72,9 @@ class Turns(Checkouts[ConnT]):
             await super()._connect(lease, record)
 
     def _timed_out(
-        self, phase: str, timeout: float | None, waited: float | None
+        self, phase: str, timeout: float | None, since: float | None
     ) -> PoolTimeoutError:
-        error = super()._timed_out(phase, timeout, waited)
+        error = super()._timed_out(phase, timeout, since)
         error.__cause__ = self._ledger.growth.backoff.error
         return error
 
