@@ -46,13 +46,23 @@ class LeakWatch:
         self._after = math.inf if after is None else after
         self._told: set[Any] = set()
         self._timer = False
+        self._turns = [None]
         self.due = math.inf if after is None else -math.inf
 
     def look(self) -> None:
         """Complain of each that is out for too long, once."""
         if self._after == math.inf:
             return
-        now = self._runtime.now()
+        try:
+            turn = self._turns.pop()  # one thread at a time, or a signal handler
+        except IndexError:
+            return
+        try:
+            self._look(self._runtime.now())
+        finally:
+            self._turns.append(turn)
+
+    def _look(self, now: float) -> None:
         self.due = now + self._after
         out = list(self._ledger.leases.out.items())
         self._told &= {key for key, _ in out}
