@@ -21,7 +21,7 @@ from anypool._drivers.registry import discard, start
 from anypool._parts.finalizers import run_first_step
 from anypool._parts.job import Job
 from anypool._runtimes.asyncio_home import AsyncioHome
-from anypool._runtimes.loop import _Delivery
+from anypool._runtimes.delivery import Delivery
 from anypool._runtimes.thread import ThreadRuntime, run
 from anypool._runtimes.trio_home import TrioHome
 
@@ -137,13 +137,13 @@ def test_creator_that_was_left_brings_a_coroutine(
     Or it has just brought it when its caller, who has not heard of it yet, is cancelled.
     """
     begun, go_on, made = threading.Event(), threading.Event(), threading.Event()
-    really_make = _Delivery.make
+    really_make = Delivery.make
 
-    def make(delivery: _Delivery) -> None:
+    def make(delivery: Delivery) -> None:
         really_make(delivery)
         made.set()
 
-    monkeypatch.setattr(_Delivery, "make", make)
+    monkeypatch.setattr(Delivery, "make", make)
     brought: list[Coroutine[Any, Any, None]] = []
 
     def create() -> Any:
@@ -177,7 +177,7 @@ def test_creator_that_was_left_brings_a_coroutine(
 def test_caller_leaves_in_the_moment_its_connection_arrives(moment: str) -> None:
     """Whichever thread is the first to say so, one of the two closes the connection."""
     world = World(coroutine=False)
-    delivery: Any = _Delivery(world.connect, discard)
+    delivery: Any = Delivery(world.connect, discard)
     lock = delivery._lock
 
     class Contested:

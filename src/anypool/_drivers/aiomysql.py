@@ -6,8 +6,8 @@ import aiomysql
 
 from .._core.driver import CLOSED, ConnectionState
 from . import mysql
-from .losses import means_lost
 from .mysql_async import AsyncMySQLDriver
+from .mysql_commands import Baseline
 from .transports import hang_up
 
 
@@ -30,7 +30,7 @@ class AiomysqlDriver(AsyncMySQLDriver):
     )
 
     def state(
-        self, connection: aiomysql.Connection, baseline: mysql.Baseline, /
+        self, connection: aiomysql.Connection, baseline: Baseline, /
     ) -> ConnectionState:
         if connection._writer is None:
             return CLOSED
@@ -51,7 +51,5 @@ class AiomysqlDriver(AsyncMySQLDriver):
     def is_disconnect(
         self, error: BaseException, connection: aiomysql.Connection, /
     ) -> bool:
-        if mysql.is_own_fault(error, connection):
-            return False
         # The errors are PyMySQL's.
-        return means_lost(error, connection, "pymysql", closed=connection.closed)
+        return mysql.is_lost(error, connection, "pymysql", closed=connection.closed)

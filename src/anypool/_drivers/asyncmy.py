@@ -6,8 +6,8 @@ from typing import Any
 
 from .._core.driver import BUSY, CLOSED, OPEN, ConnectionState
 from . import mysql
-from .losses import means_lost
 from .mysql_async import AsyncMySQLDriver
+from .mysql_commands import Baseline
 from .transports import hang_up
 
 
@@ -34,7 +34,7 @@ class AsyncmyDriver(AsyncMySQLDriver):
         "_stmt_cache_size",
     )
 
-    def state(self, connection: Any, baseline: mysql.Baseline, /) -> ConnectionState:
+    def state(self, connection: Any, baseline: Baseline, /) -> ConnectionState:
         if not connection._connected:
             return CLOSED
         state = mysql.state_of(connection, baseline)
@@ -69,6 +69,4 @@ class AsyncmyDriver(AsyncMySQLDriver):
         return bool(connection.connected)
 
     def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        if mysql.is_own_fault(error, connection):
-            return False
-        return means_lost(error, connection, closed=not connection.connected)
+        return mysql.is_lost(error, connection, closed=not connection.connected)

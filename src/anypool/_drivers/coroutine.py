@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from .._core.driver import CLOSED, OPEN, CannotReset, ConnectionState
-from .._core.resetmode import ResetMode
-from .losses import means_lost
+from .defaults import DefaultDriver
 from .openness import looks_open
 
 
-class CoroutineDriver:
+class CoroutineDriver(DefaultDriver):
     """All of a driver but its ping.
 
     Calls ``rollback``, ``commit`` and ``close`` (or ``aclose``) where they exist; what they
@@ -22,27 +20,6 @@ class CoroutineDriver:
     """
 
     blocking = False
-
-    def baseline(self, connection: Any, /) -> Any:
-        return None
-
-    def holds_data(self, connection: Any, /) -> Any:
-        return False
-
-    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
-        return OPEN if self.is_open(connection) else CLOSED
-
-    def reset(self, connection: Any, mode: ResetMode, /) -> Any:
-        if mode == "full":
-            raise CannotReset
-        method = getattr(connection, mode, None)
-        return None if method is None else method()
-
-    def restore(self, connection: Any, baseline: Any, /) -> Any:
-        return None
-
-    def interrupt(self, connection: Any, /) -> Any:
-        raise CannotReset
 
     def close(self, connection: Any, /) -> Any:
         return _closing_method(connection)()
@@ -57,9 +34,6 @@ class CoroutineDriver:
 
     def is_open(self, connection: Any, /) -> bool:
         return looks_open(connection)
-
-    def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        return means_lost(error, connection, closed=not self.is_open(connection))
 
 
 def has_coroutine_methods(connection: object) -> bool:

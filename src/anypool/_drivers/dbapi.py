@@ -4,42 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core.driver import CLOSED, OPEN, CannotReset, ConnectionState
-from .._core.resetmode import ResetMode
-from .losses import means_lost
+from .defaults import DefaultDriver
 
 
-class DBAPIDriver:
+class DBAPIDriver(DefaultDriver):
     """What drivers of blocking connections have in common.
 
     If not told otherwise, it can't be known whether a transaction is open, so that every
     return makes a rollback, as PEP 249 foresees. Session state and running statements are
-    out of its reach: where they have to go, the connection goes with them.
+    out of its reach, since another thread may still be in the middle of a call: where they
+    have to go, the connection goes with them.
     """
 
     blocking = True
-
-    def baseline(self, connection: Any, /) -> Any:
-        return None
-
-    def holds_data(self, connection: Any, /) -> Any:
-        return False
-
-    def state(self, connection: Any, baseline: Any, /) -> ConnectionState:
-        return OPEN if self.is_open(connection) else CLOSED
-
-    def reset(self, connection: Any, mode: ResetMode, /) -> Any:
-        if mode == "full":
-            raise CannotReset
-        method = getattr(connection, mode, None)
-        return None if method is None else method()
-
-    def restore(self, connection: Any, baseline: Any, /) -> Any:
-        return None
-
-    def interrupt(self, connection: Any, /) -> None:
-        # Another thread may still be in the middle of a call of this connection.
-        raise CannotReset
 
     def ping(self, connection: Any, /) -> None:
         if hasattr(connection, "ping"):
@@ -65,9 +42,3 @@ class DBAPIDriver:
         except Exception:
             return True
         return True
-
-    def is_open(self, connection: Any, /) -> bool:
-        return not getattr(connection, "closed", False)
-
-    def is_disconnect(self, error: BaseException, connection: Any, /) -> bool:
-        return means_lost(error, connection, closed=not self.is_open(connection))

@@ -5,8 +5,6 @@ They are one code base at heart, and keep what the server says in the same place
 
 from __future__ import annotations
 
-import re
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +17,18 @@ from .._core.driver import (
     CannotReset,
     ConnectionState,
 )
-from .losses import mysql_number
+from .losses import means_lost, mysql_number
+from .mysql_commands import (
+    AUTOCOMMIT,
+    IN_TRANSACTION,
+    PREPARED,
+    RUNNING,
+    SENT,
+    UNANSWERED,
+    Baseline,
+    baseline_of,
+    watched,
+)
 
 COM_RESET_CONNECTION = 0x1F  # MySQL 5.7.3, MariaDB 10.2.4
 
@@ -30,204 +39,12 @@ REST_TIMEOUT = 0.5
 """Seconds for reading what a caller has left unread. Who leaves more than that comes in
 that time, loses the connection: a new one takes less."""
 
-_IN_TRANSACTION = 0x0001
-_AUTOCOMMIT = 0x0002
-
-# Marks among the status flags, beyond those of the protocol. Each answer that brings new
-# flags takes them away.
-_UNANSWERED = 0x1000000
-"""The flags are those of an earlier command."""
-_RUNNING = 0x2000000
-"""The last command's answer has not been read, or not to its end."""
-_SENT = _UNANSWERED | _RUNNING
-
-_LOOKED_AT = _SENT | _IN_TRANSACTION | _AUTOCOMMIT
-
-# Closing a prepared statement, or sending it a long value, is never answered.
-_NEVER_ANSWERED = (0x18, 0x19)
+_LOOKED_AT = SENT | IN_TRANSACTION | AUTOCOMMIT
 
 _BINARY = (0x17, 0xFA)
 """Commands that execute prepared statements, the second one MariaDB's."""
 
-# How commands begin that say something of two-phase or read-only transactions.
-_TELLING = {b"XA ", b"STA", b"BEG", b"COM", b"ROL"}
-
-_XA = re.compile(
-    rb"XA\s+(START|BEGIN|END|PREPARE|COMMIT|ROLLBACK)\s+([^;]+)", re.IGNORECASE
-)
-_READ_ONLY = re.compile(rb"START\s+TRANSACTION\b[^;]*\bREAD\s+ONLY\b", re.IGNORECASE)
-
-_PREPARED = b""
-"""In place of the name of a two-phase transaction: one that has been prepared."""
-
 _READ_ONLY_TRANSACTION = 1792
-
-
-class Baseline:
-    """What callers start from.
-
-    Attributes:
-        status: of the flags and marks that tell of a caller's doing, what is set.
-        autocommit_mode: the driver's own note of it; None: the server's default.
-        settings: the connection's attributes that callers may change.
-    """
-
-    __slots__ = ("autocommit_mode", "settings", "status")
-
-    def __init__(self, connection: Any, names: tuple[str, ...]) -> None:
-        self.status: int = connection.server_status & _AUTOCOMMIT
-        self.autocommit_mode: bool | None = connection.autocommit_mode
-        self.settings: dict[str, Any] = {}
-        for name in names:
-            if hasattr(connection, name):  # not all are in all versions
-                value = getattr(connection, name)
-                # Converters are put into the very dictionary.
-                self.settings[name] = value.copy() if isinstance(value, dict) else value
-
-    def setting(self, name: str) -> Any:
-        """Return what the connection was made with, in an attribute public or private."""
-        return self.settings.get(name) or self.settings.get(f"_{name}")
-
-
-class Commands:
-    """Takes the place of a connection's ``_execute_command``, which all commands go
-    through.
-
-    These drivers note the status flags of some answers, but not of rows, nor do errors have
-    any. So each command marks the flags that are there as those of an earlier one; an
-    answer that brings new ones takes the mark away. Another mark tells that the answer is
-    still to come: it is for Answers to take away.
-
-    Attributes:
-        baseline: what was noted of the connection.
-        command: the number of the last command.
-        xid: the two-phase transaction that has begun, as the statement named it.
-        is_read_only: whether the transaction was begun by its user as a read-only one.
-    """
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = weakref.ref(connection)
-        self.baseline: Baseline | None = None
-        self.command = 0
-        self.xid: bytes | None = None
-        self.is_read_only = False
-
-    def __call__(self, command: int, sql: bytes | str) -> Any:
-        connection: Any = self._connection()
-        marks = self._begin(connection, command, sql)
-        try:
-            answer = type(connection)._execute_command(connection, command, sql)
-            connection.server_status |= marks
-        except BaseException as error:
-            self._failed(connection, error)
-            raise
-        return answer
-
-    def _begin(self, connection: Any, command: int, sql: bytes | str) -> int:
-        # Now and once more when it is sent. That may take some time, and what was left
-        # unread is read before.
-        marks = _UNANSWERED if command in _NEVER_ANSWERED else _SENT
-        connection.server_status |= marks
-        self.command = command
-        if _to_bytes(sql[:3]).upper() in _TELLING:
-            self._note_transaction(_to_bytes(sql))
-        return marks
-
-    def _failed(self, connection: Any, error: BaseException) -> None:
-        if isinstance(error, Exception):  # nothing was sent, or the network is gone
-            connection.server_status &= ~_RUNNING
-        else:
-            connection.server_status |= _SENT
-
-    def _note_transaction(self, sql: bytes) -> None:
-        self.is_read_only = _READ_ONLY.match(sql) is not None
-        two_phase = _XA.match(sql)
-        if two_phase is not None:
-            verb = two_phase[1].upper()
-            if verb in (b"START", b"BEGIN"):
-                self.xid = two_phase[2]
-            elif verb == b"PREPARE":
-                self.xid = _PREPARED
-            elif verb != b"END":
-                self.xid = None
-
-
-class Answers:
-    """Takes the place of a method that reads an answer, to see whether it gets to the end.
-
-    An error that the server sends is an answer. Any other may leave the rest of one unread.
-    """
-
-    def __init__(self, connection: Any, name: str) -> None:
-        self._connection = weakref.ref(connection)
-        self._method = getattr(type(connection), name)
-        # It is also called for further answers to one command.
-        self._marks = _SENT if name == "_read_query_result" else 0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        connection: Any = self._connection()
-        connection.server_status |= self._marks
-        try:
-            answer = self._method(connection, *args, **kwargs)
-        except connection.Error as error:
-            self._failed(connection, error)
-            raise
-        self._done(connection)
-        return answer
-
-    def _done(self, connection: Any) -> None:
-        connection.server_status &= ~_RUNNING
-
-    def _failed(self, connection: Any, error: BaseException) -> None:
-        if is_answer(error):
-            self._done(connection)
-
-
-_READERS = (
-    "_read_query_result",
-    "_read_ok_packet",
-    "set_charset",
-    "set_character_set",
-    "show_warnings",
-    "prepare",
-)
-
-
-def watch(
-    connection: Any,
-    commands: type[Commands],
-    answers: type[Answers],
-    names: tuple[str, ...],
-) -> Baseline:
-    """Have a connection watched from now on, if it isn't yet; take note of what it is like.
-
-    Args:
-        connection: the connection.
-        commands: what watches its commands,
-        answers: and what their answers.
-        names: attributes that callers may change.
-    """
-    attributes = vars(connection)
-    if not isinstance(attributes.get("_execute_command"), Commands):
-        attributes["_execute_command"] = commands(connection)
-        for name in _READERS:
-            if hasattr(connection, name):
-                attributes[name] = answers(connection, name)
-    watched(connection).baseline = baseline = Baseline(connection, names)
-    return baseline
-
-
-def watched(connection: Any) -> Commands:
-    """Return what watches the commands of a connection."""
-    commands: Commands = connection._execute_command
-    return commands
-
-
-def baseline_of(connection: Any) -> Baseline:
-    """Return what was noted of a connection last."""
-    baseline = watched(connection).baseline
-    assert baseline is not None
-    return baseline
 
 
 def state_of(connection: Any, baseline: Baseline) -> ConnectionState:
@@ -243,14 +60,14 @@ def state_of(connection: Any, baseline: Baseline) -> ConnectionState:
             return BUSY
         if result.description is None:
             # asyncmy doesn't copy flags of which none is set.
-            status = result.server_status & _LOOKED_AT | status & _RUNNING
-        elif status & _AUTOCOMMIT:
-            status &= ~_UNANSWERED
+            status = result.server_status & _LOOKED_AT | status & RUNNING
+        elif status & AUTOCOMMIT:
+            status &= ~UNANSWERED
     if status == baseline.status:
         return CLEAN
-    if status & _RUNNING:
+    if status & RUNNING:
         return BUSY
-    if (status ^ baseline.status) & _AUTOCOMMIT:
+    if (status ^ baseline.status) & AUTOCOMMIT:
         return CHANGED
     return OPEN if connection._execute_command.xid is None else TWO_PHASE
 
@@ -275,7 +92,7 @@ def is_busy(connection: Any) -> bool:
 
 def is_running(connection: Any) -> bool:
     """Tell whether an answer has not been read to its end, other than an unbuffered one."""
-    return bool(connection.server_status & _RUNNING)
+    return bool(connection.server_status & RUNNING)
 
 
 def is_unbuffered(connection: Any) -> bool:
@@ -296,7 +113,7 @@ def check_not_prepared(connection: Any) -> None:
     It is its transaction manager's to decide, perhaps from another connection: the server
     lets go of it when this one is closed.
     """
-    if watched(connection).xid == _PREPARED:
+    if watched(connection).xid == PREPARED:
         raise CannotReset
 
 
@@ -311,17 +128,15 @@ def two_phase_ends(connection: Any) -> Iterator[str]:
         yield f"XA ROLLBACK {name}"
 
 
-def is_answer(error: BaseException) -> bool:
-    """Tell whether an error was sent by the server; those of the client are the 2000s."""
-    number = mysql_number(error)
-    return number is not None and not 2000 <= number < 3000
-
-
-def is_own_fault(error: BaseException, connection: Any) -> bool:
-    """Tell whether an error that looks like a failover is due to a read-only transaction
-    that the caller began as such."""
+def is_lost(
+    error: BaseException, connection: Any, *packages: str, closed: bool = False
+) -> bool:
+    """What means_lost() tells; but a read-only transaction that the caller began as such
+    is no failover."""
     own = getattr(connection._execute_command, "is_read_only", False)
-    return own and mysql_number(error) == _READ_ONLY_TRANSACTION
+    if own and mysql_number(error) == _READ_ONLY_TRANSACTION:
+        return False
+    return means_lost(error, connection, *packages, closed=closed)
 
 
 def put_back(connection: Any) -> None:
@@ -366,7 +181,3 @@ def check_database(connection: Any) -> None:
     result = connection._result
     if result.rows and result.rows[0][0] is not None:
         raise CannotReset
-
-
-def _to_bytes(sql: bytes | str) -> bytes:
-    return sql.encode() if isinstance(sql, str) else bytes(sql)

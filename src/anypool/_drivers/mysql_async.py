@@ -10,9 +10,10 @@ from .._core.driver import CannotReset
 from .._core.resetmode import ResetMode
 from . import mysql
 from .coroutine import CoroutineDriver
+from .mysql_commands import Answers, Baseline, Commands, baseline_of, is_answer, watch
 
 
-class AsyncCommands(mysql.Commands):
+class AsyncCommands(Commands):
     """The same for a coroutine method."""
 
     async def __call__(self, command: int, sql: bytes | str) -> Any:
@@ -27,7 +28,7 @@ class AsyncCommands(mysql.Commands):
         return answer
 
 
-class AsyncAnswers(mysql.Answers):
+class AsyncAnswers(Answers):
     """The same for a coroutine method."""
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -51,8 +52,8 @@ class AsyncMySQLDriver(CoroutineDriver):
 
     settings: ClassVar[tuple[str, ...]]
 
-    def baseline(self, connection: Any, /) -> mysql.Baseline:
-        return mysql.watch(connection, AsyncCommands, AsyncAnswers, self.settings)
+    def baseline(self, connection: Any, /) -> Baseline:
+        return watch(connection, AsyncCommands, AsyncAnswers, self.settings)
 
     async def reset(self, connection: Any, mode: ResetMode, /) -> None:
         mysql.check_not_prepared(connection)
@@ -66,12 +67,12 @@ class AsyncMySQLDriver(CoroutineDriver):
         await connection._read_ok_packet()
         self.forget_statements(connection)
         mysql.put_back(connection)
-        sql_mode = mysql.baseline_of(connection).setting("sql_mode")
+        sql_mode = baseline_of(connection).setting("sql_mode")
         for statement in mysql.session_settings(connection, sql_mode):
             await connection.query(statement)
         mysql.check_database(connection)
 
-    async def restore(self, connection: Any, baseline: mysql.Baseline, /) -> None:
+    async def restore(self, connection: Any, baseline: Baseline, /) -> None:
         await connection.autocommit(bool(baseline.status))
         connection.autocommit_mode = baseline.autocommit_mode
 
@@ -123,5 +124,5 @@ async def read_rest(connection: Any) -> None:
     except TimeoutError:
         raise CannotReset from None
     except connection.Error as error:
-        if not mysql.is_answer(error):
+        if not is_answer(error):
             raise

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import anyio
-import psycopg
 from psycopg import capabilities
-from psycopg.adapt import AdaptersMap
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 
@@ -26,12 +23,20 @@ from .._core.driver import (
 from .._core.resetmode import ResetMode
 from .coroutine import CoroutineDriver
 from .dbapi import DBAPIDriver
-from .originals import Originals, is_read_only
+from .losses import means_lost
+from .originals import Originals
+from .psycopg_session import (
+    AnyConnection,
+    AsyncConnection,
+    Connection,
+    Original,
+    forget_session,
+    forget_two_phase,
+    look_at,
+    make_like,
+    put_back,
+)
 from .transports import shut_down
-
-Connection: TypeAlias = psycopg.Connection[Any]
-AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
-AnyConnection: TypeAlias = Connection | AsyncConnection
 
 CANCEL_TIMEOUT = 2.0
 """Seconds that a request to cancel may take, which goes over a new network connection."""
@@ -55,18 +60,21 @@ _watched = attrgetter(
 )
 
 
-class PsycopgDriver(DBAPIDriver):
-    """libpq keeps the transaction's state, as the server reported it last."""
+class EitherPsycopgDriver:
+    """What is the same for both kinds of connections.
+
+    libpq keeps the transaction's state, as the server reported it last.
+    """
 
     def __init__(self) -> None:
         self._originals: Originals[Original] = Originals()
 
-    def baseline(self, connection: Connection, /) -> Any:
+    def baseline(self, connection: AnyConnection, /) -> Any:
         if not connection.closed:
             self._originals.note(connection, look_at(connection))
         return _watched(connection)
 
-    def state(self, connection: Connection, baseline: Any, /) -> ConnectionState:
+    def state(self, connection: AnyConnection, baseline: Any, /) -> ConnectionState:
         pgconn = connection.pgconn
         if (
             pgconn.transaction_status == _IDLE
@@ -76,6 +84,25 @@ class PsycopgDriver(DBAPIDriver):
         ):
             return CLEAN
         return unclean_state(connection, baseline)
+
+    def restore(self, connection: AnyConnection, baseline: Any, /) -> None:
+        put_back(connection, baseline)
+
+    def terminate(self, connection: AnyConnection, /) -> bool:
+        return hang_up(connection)
+
+    def is_disconnect(self, error: BaseException, connection: AnyConnection, /) -> bool:
+        is_demoted = (
+            isinstance(error, ReadOnlySqlTransaction)
+            and not connection.closed
+            and not connection.read_only
+            and self._originals.is_demoted(connection, connection.info.parameter_status)
+        )
+        return is_demoted or means_lost(error, connection, closed=connection.closed)
+
+
+class PsycopgDriver(EitherPsycopgDriver, DBAPIDriver):
+    """Blocking connections."""
 
     def reset(self, connection: Connection, mode: ResetMode, /) -> None:
         forget_two_phase(connection)
@@ -90,9 +117,6 @@ class PsycopgDriver(DBAPIDriver):
             connection.set_autocommit(True)
             connection.execute("DISCARD ALL", prepare=False)
             forget_session(connection)
-
-    def restore(self, connection: Connection, baseline: Any, /) -> None:
-        put_back(connection, baseline)
 
     def interrupt(self, connection: Connection, /) -> None:
         check_blocks(connection)
@@ -117,41 +141,14 @@ class PsycopgDriver(DBAPIDriver):
     def close(self, connection: Connection, /) -> None:
         hang_up(connection)
 
-    def terminate(self, connection: Connection, /) -> bool:
-        return hang_up(connection)
 
-    def is_disconnect(self, error: BaseException, connection: Connection, /) -> bool:
-        return is_demoted(error, connection, self._originals) or super().is_disconnect(
-            error, connection
-        )
-
-
-class AsyncPsycopgDriver(CoroutineDriver):
-    """The same for async connections.
+class AsyncPsycopgDriver(EitherPsycopgDriver, CoroutineDriver):
+    """Async connections.
 
     When a statement's caller is cancelled, psycopg cancels the statement on the server and
     waits for its end before the cancellation goes on; so there is mostly nothing left to
     interrupt.
     """
-
-    def __init__(self) -> None:
-        self._originals: Originals[Original] = Originals()
-
-    def baseline(self, connection: AsyncConnection, /) -> Any:
-        if not connection.closed:
-            self._originals.note(connection, look_at(connection))
-        return _watched(connection)
-
-    def state(self, connection: AsyncConnection, baseline: Any, /) -> ConnectionState:
-        pgconn = connection.pgconn
-        if (
-            pgconn.transaction_status == _IDLE
-            and pgconn.pipeline_status == 0
-            and not connection.lock.locked()
-            and _watched(connection) == baseline
-        ):
-            return CLEAN
-        return unclean_state(connection, baseline)
 
     async def reset(self, connection: AsyncConnection, mode: ResetMode, /) -> None:
         forget_two_phase(connection)
@@ -165,9 +162,6 @@ class AsyncPsycopgDriver(CoroutineDriver):
             await connection.set_autocommit(True)
             await connection.execute("DISCARD ALL", prepare=False)
             forget_session(connection)
-
-    def restore(self, connection: AsyncConnection, baseline: Any, /) -> None:
-        put_back(connection, baseline)
 
     async def interrupt(self, connection: AsyncConnection, /) -> None:
         check_blocks(connection)
@@ -191,67 +185,6 @@ class AsyncPsycopgDriver(CoroutineDriver):
 
     async def close(self, connection: AsyncConnection, /) -> None:
         hang_up(connection)
-
-    def terminate(self, connection: AsyncConnection, /) -> bool:
-        return hang_up(connection)
-
-    def is_disconnect(self, error: BaseException, connection: AsyncConnection, /) -> bool:
-        return is_demoted(error, connection, self._originals) or super().is_disconnect(
-            error, connection
-        )
-
-
-class Original(NamedTuple):
-    """A connection's Python side, as it was when the connection was new."""
-
-    attributes: dict[str, Any]
-    adapters: AdaptersMap | None
-    notice_handlers: list[Any]
-    notify_handlers: list[Any]
-    read_only: bool
-
-
-_ATTRIBUTES = (
-    "row_factory",
-    "cursor_factory",
-    "server_cursor_factory",
-    "prepare_threshold",
-    "prepared_max",
-)
-
-
-def look_at(connection: AnyConnection) -> Original:
-    """Take note of the connection's Python side."""
-    adapters = connection._adapters
-    return Original(
-        {name: getattr(connection, name) for name in _ATTRIBUTES},
-        None if adapters is None else AdaptersMap(adapters),
-        connection._notice_handlers.copy(),
-        connection._notify_handlers.copy(),
-        is_read_only(connection.info.parameter_status),
-    )
-
-
-def make_like(connection: AnyConnection, original: Original) -> None:
-    """Put the Python side back."""
-    for name, value in original.attributes.items():
-        setattr(connection, name, value)
-    adapters = original.adapters
-    connection._adapters = None if adapters is None else AdaptersMap(adapters)
-    connection._notice_handlers[:] = original.notice_handlers
-    connection._notify_handlers[:] = original.notify_handlers
-
-
-def is_demoted(
-    error: BaseException, connection: AnyConnection, originals: Originals[Original]
-) -> bool:
-    """Tell whether an error means that the server is a standby, and no primary any more."""
-    return (
-        isinstance(error, ReadOnlySqlTransaction)
-        and not connection.closed
-        and not connection.read_only
-        and originals.is_demoted(connection, connection.info.parameter_status)
-    )
 
 
 def unclean_state(connection: AnyConnection, baseline: Any) -> ConnectionState:
@@ -291,41 +224,6 @@ def check_blocks(connection: AnyConnection) -> None:
     """
     if connection.pgconn.pipeline_status != 0 or connection._num_transactions:
         raise CannotReset
-
-
-def forget_two_phase(connection: AnyConnection) -> None:
-    """Have a two-phase transaction ended as any other.
-
-    One that is prepared is in the server's keeping, and stays there for tpc_recover().
-    """
-    connection._tpc = None
-
-
-def put_back(connection: AnyConnection, baseline: Any) -> None:
-    """Put back how transactions begin.
-
-    As the setters do it, which exist in two kinds.
-    """
-    (
-        connection._autocommit,
-        connection._isolation_level,
-        connection._read_only,
-        connection._deferrable,
-        *_,
-    ) = baseline
-    connection._begin_statement = b""
-
-
-def forget_session(connection: AnyConnection) -> None:
-    """After DISCARD ALL: the server has no prepared statements left, nor does it notify.
-
-    psycopg notices the former by itself only if it hasn't seen the statement before.
-    """
-    prepared = connection._prepared
-    prepared.clear()
-    prepared._to_flush.clear()
-    if hasattr(connection, "_notifies_backlog"):  # psycopg 3.2.4
-        connection._notifies_backlog = deque()
 
 
 def hang_up(connection: AnyConnection) -> bool:

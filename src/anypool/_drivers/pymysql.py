@@ -11,7 +11,7 @@ from .._core.driver import CLOSED, CannotReset, ConnectionState
 from .._core.resetmode import ResetMode
 from . import mysql
 from .dbapi import DBAPIDriver
-from .losses import means_lost
+from .mysql_commands import Answers, Baseline, Commands, is_answer, watch
 from .transports import shut_down
 
 Connection = pymysql.connections.Connection
@@ -42,10 +42,10 @@ class PyMySQLDriver(DBAPIDriver):
     connection can't be put right.
     """
 
-    def baseline(self, connection: Connection, /) -> mysql.Baseline:
-        return mysql.watch(connection, mysql.Commands, mysql.Answers, _SETTINGS)
+    def baseline(self, connection: Connection, /) -> Baseline:
+        return watch(connection, Commands, Answers, _SETTINGS)
 
-    def state(self, connection: Connection, baseline: mysql.Baseline, /) -> ConnectionState:
+    def state(self, connection: Connection, baseline: Baseline, /) -> ConnectionState:
         if connection._sock is None:
             return CLOSED
         return mysql.state_of(connection, baseline)
@@ -67,7 +67,7 @@ class PyMySQLDriver(DBAPIDriver):
             connection.query(statement)
         mysql.check_database(connection)
 
-    def restore(self, connection: Connection, baseline: mysql.Baseline, /) -> None:
+    def restore(self, connection: Connection, baseline: Baseline, /) -> None:
         connection.autocommit(bool(baseline.status))
         connection.autocommit_mode = baseline.autocommit_mode
 
@@ -108,9 +108,7 @@ class PyMySQLDriver(DBAPIDriver):
         return connection.open
 
     def is_disconnect(self, error: BaseException, connection: Connection, /) -> bool:
-        if mysql.is_own_fault(error, connection):
-            return False
-        return means_lost(error, connection, closed=not connection.open)
+        return mysql.is_lost(error, connection, closed=not connection.open)
 
 
 def _read_rest(connection: Connection) -> None:
@@ -127,7 +125,7 @@ def _read_rest(connection: Connection) -> None:
             elif result._check_packet_is_eof(connection._read_packet()):
                 result.unbuffered_active, result.connection = False, None
     except connection.Error as error:
-        if not mysql.is_answer(error):
+        if not is_answer(error):
             raise
     finally:
         connection._read_timeout = limit

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from contextvars import Context, copy_context
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -22,66 +22,14 @@ from .._core.errors import InvalidRequestError
 from .._core.options import check_made
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller, Gate
+from .delivery import Delivery, outcome
+from .home import Home, current_backend, home_class
 from .thread import needs_loop
 
 _ELSEWHERE = (
     "this pool belongs to another event loop, which is still alive: make one pool for each "
     "loop; from other threads use anypool.sync.over(pool)"
 )
-
-
-class Home(Protocol):
-    """One event loop, for as long as it runs; one class for each backend of anyio."""
-
-    thread: int
-    can_watch: bool
-    """Whether resets may go without a deadline, since they can be given up later on."""
-
-    def __init__(
-        self,
-        on_end: Callable[[], Coroutine[Any, Any, None]],
-        elsewhere: Callable[[], Caller],
-    ) -> None: ...
-    def caller(self) -> Caller:
-        """Return the identity of the current task; if it isn't in this loop, ask
-        `elsewhere`, which finds the new home or raises."""
-        ...
-
-    def elsewhere(self) -> bool: ...
-    def alive(self) -> bool: ...
-
-    now: Callable[[], float]
-
-    async def settle(self, timeout: float) -> None: ...
-    def gate(self) -> Gate: ...
-    async def wait(self, gate: Any, timeout: float | None) -> None: ...
-    def later(self, seconds: float, callback: Callable[[], object]) -> None: ...
-    def cancel(self, caller: Caller) -> None:
-        """Cancel that task, once."""
-        ...
-
-    def uncancel(self) -> bool:
-        """Take back one cancellation of this task; False if there are more."""
-        ...
-
-    def post(self, callback: Callable[[], object]) -> bool: ...
-    def spawn(
-        self,
-        work: Coroutine[Any, Any, None],
-        done: Callable[[], object] | None = None,
-        vital: bool = True,
-        keep: object = None,
-    ) -> bool:
-        """Run `work` in a task of its own, `vital` if it must get to its end."""
-        ...
-
-    async def retire(self) -> None:
-        """The pool is closed: watch no more for the end of the loop."""
-        ...
-
-    def leave(self) -> None:
-        """The pool is gone, or goes elsewhere."""
-        ...
 
 
 class AnyioRuntime:
@@ -118,7 +66,7 @@ class AnyioRuntime:
         return self._settle_in() if self._home is None else self._home.caller()
 
     def _settle_in(self) -> Caller:
-        backend = _current_backend()
+        backend = current_backend()
         if self._home is not None and self._home.alive():
             if not self._home.elsewhere():
                 raise InvalidRequestError(
@@ -132,7 +80,7 @@ class AnyioRuntime:
             )
         if self._home is not None:
             self._on_move()
-        self._home = _home_class(backend)(self._on_end, self._settle_in)
+        self._home = home_class(backend)(self._on_end, self._settle_in)
         self._on_settle(self._home.caller)
         self.now = self._home.now
         self._limiter = anyio.CapacityLimiter(math.inf)
@@ -142,7 +90,7 @@ class AnyioRuntime:
 
     def try_settle_in(self) -> None:
         """Make the loop that runs here the home, if there is none yet."""
-        if self._home is None and _current_backend() is not None:
+        if self._home is None and current_backend() is not None:
             self._settle_in()
 
     def refuse_strangers(self) -> None:
@@ -191,7 +139,7 @@ class AnyioRuntime:
         if inline:
             connection = context.run(creator)
         else:
-            delivery = _Delivery(partial(context.run, creator), discard)
+            delivery = Delivery(partial(context.run, creator), discard)
             try:
                 await self._in_thread(delivery.make)
                 connection = delivery.connection
@@ -238,7 +186,7 @@ class AnyioRuntime:
         # here, keeps one for longer.
         run = copy_context().run
         in_thread = anyio.to_thread.run_sync(
-            _outcome, run, (function, *args), limiter=self._limiter
+            outcome, run, (function, *args), limiter=self._limiter
         )
         result, error = await InContext(Context(), in_thread)
         if error is not None:
@@ -287,71 +235,3 @@ class AnyioRuntime:
             await home.settle(timeout)
             if for_good:
                 await home.retire()
-
-
-class _Delivery:
-    """A connection that is made in a thread, for a task that may be gone by then."""
-
-    def __init__(
-        self, creator: Callable[[], Any], discard: Callable[[Any], object]
-    ) -> None:
-        self.connection: Any = None
-        self._creator = creator
-        self._discard = discard
-        self._lock = threading.Lock()
-        self._refused = False
-
-    def make(self) -> None:
-        connection = self._creator()
-        with self._lock:
-            self.connection = connection
-            refused = self._refused
-        if refused:
-            self._close()
-
-    def refuse(self) -> None:
-        """Have the connection closed: now, if it is there, or when it arrives."""
-        with self._lock:
-            self._refused = True
-            arrived = self.connection is not None
-        if arrived:
-            self._close()
-
-    def _close(self) -> None:
-        if isinstance(self.connection, Coroutine):
-            self.connection.close()
-        else:
-            self._discard(self.connection)
-
-
-def _outcome(
-    function: Callable[..., Any], args: tuple[Any, ...]
-) -> tuple[Any, BaseException | None]:
-    """Bring an error home from a thread as a value.
-
-    asyncio's future would hold the error, and its traceback the future. And trio lets no
-    function bring a coroutine back from a thread, but in a tuple.
-    """
-    try:
-        return function(*args), None
-    except BaseException as error:
-        return None, error
-
-
-def _current_backend() -> str | None:
-    try:
-        token = anyio.lowlevel.current_token()
-    except anyio.NoEventLoopError:
-        return None
-    return token.backend_class.__module__.rpartition(".")[2].lstrip("_")
-
-
-def _home_class(backend: str) -> type[Home]:
-    # Imported by need: neither backend costs anything where it isn't used.
-    if backend == "trio":
-        from .trio_home import TrioHome
-
-        return TrioHome
-    from .asyncio_home import AsyncioHome
-
-    return AsyncioHome
