@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 
 from .._core import bounds
 from .._core.disconnects import Disconnects
+from .._core.driver import CannotReset
 from .._core.errors import DisconnectionError, single_errors
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
@@ -101,7 +102,7 @@ class Closer(Generic[ConnT]):
         await self.invalidate(record, error, reason)
 
     def _is_disconnect(self, record: ConnectionRecord[ConnT], error: BaseException) -> bool:
-        return any(
+        return not isinstance(error, CannotReset) and any(
             isinstance(each, DisconnectionError) or self._disconnects.include(each, record)
             for each in single_errors(error)
         )
