@@ -88,7 +88,7 @@ def test_next_look_at_a_pool(
     """As late as will do: it wakes a thread or an event loop."""
     pool: Any = anypool.QueuePool(list[int], **options)
     counts, backoff = pool._ledger.statistics, pool._ledger.growth.backoff
-    counts.connect_time, counts.opened = 2 * connect_time, 2
+    counts.connect_times.total, counts.opened = 2 * connect_time, 2
     if pause is not None:
         backoff.error, backoff.resume_at = OSError(), 100 + pause
     pool._ledger.connecting = dict.fromkeys(range(connecting))

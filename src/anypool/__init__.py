@@ -10,10 +10,12 @@ from ._core.errors import (
     DisconnectionError,
     InvalidRequestError,
     PoolClosedError,
+    PoolDeadlockError,
     PoolError,
     PoolTimeoutError,
     TooManyWaitersError,
 )
+from ._core.histogram import Histogram
 from ._core.lease import PooledConnection
 from ._core.listeners import (
     BeforeConnectListener,
@@ -29,6 +31,7 @@ from ._core.listeners import (
 )
 from ._core.options import PoolOptions, QueuePoolOptions, SizedOptions
 from ._core.record import ConnectionRecord
+from ._core.report import Cause, Holder, PoolReport
 from ._core.resetmode import ResetMode
 from ._core.stats import CloseReason, PoolStats
 from ._drivers.registry import register_driver
@@ -45,6 +48,7 @@ __all__ = [
     "AssertionPool",
     "BeforeConnectListener",
     "CannotReset",
+    "Cause",
     "CheckinListener",
     "Checkout",
     "CheckoutListener",
@@ -57,6 +61,8 @@ __all__ = [
     "DisconnectionError",
     "Driver",
     "FirstConnectListener",
+    "Histogram",
+    "Holder",
     "InvalidRequestError",
     "InvalidateListener",
     "Listener",
@@ -64,8 +70,10 @@ __all__ = [
     "NullPool",
     "Pool",
     "PoolClosedError",
+    "PoolDeadlockError",
     "PoolError",
     "PoolOptions",
+    "PoolReport",
     "PoolStats",
     "PoolTimeoutError",
     "PooledConnection",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sys
 
 from .soak import Soak
+
+# It brings deadlocks about, of which pools complain.
+logging.getLogger("anypool").setLevel(logging.CRITICAL)
 
 seconds = float(os.environ.get("SOAK_SECONDS", "60"))
 seed = int(os.environ.get("SOAK_SEED", str(random.randrange(10**6))))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .report import PoolReport
+
 
 class PoolError(Exception):
     """Base class of every error that anypool raises on its own account."""
@@ -12,8 +14,17 @@ class PoolError(Exception):
 class PoolTimeoutError(PoolError, TimeoutError):
     """A checkout did not finish within its timeout.
 
-    The message names the phase: waiting for a free connection, or connecting.
+    The message is a report, whose first line says what happened.
+
+    Attributes:
+        report: the same, typed; None where it has to do with no checkout.
     """
+
+    report: PoolReport | None = None
+
+
+class PoolDeadlockError(PoolTimeoutError):
+    """All who have connections wait for connections: nobody is left to return one."""
 
 
 class PoolClosedError(PoolError):
@@ -21,7 +32,13 @@ class PoolClosedError(PoolError):
 
 
 class TooManyWaitersError(PoolError):
-    """As many callers as ``max_waiting`` allows wait for a connection already."""
+    """As many callers as ``max_waiting`` allows wait for a connection already.
+
+    Attributes:
+        report: what the pool said of itself at that moment.
+    """
+
+    report: PoolReport | None = None
 
 
 class InvalidRequestError(PoolError):

@@ -39,6 +39,9 @@ class PoolLog:
     def info(self, message: str, *args: object) -> None:
         self._write(logging.INFO, message, args)
 
+    def warning(self, message: str, *args: object) -> None:
+        self._write(logging.WARNING, message, args)
+
     def error(self, message: str, *args: object) -> None:
         self._write(logging.ERROR, message, args)
 

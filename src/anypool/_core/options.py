@@ -66,6 +66,15 @@ class PoolOptions(TypedDict, Generic[ConnT, LeaseT], total=False):
     """Whether to measure for how long connections are checked out, for the statistics. Two
     looks at the clock a cycle; pools that have to do with time (`recycle`, `pre_ping`,
     `max_idle`, `keepalive`) take them anyway. Default False."""
+    leak_after: float | None
+    """Seconds after which whoever still has a connection is logged, once, with the place of
+    the checkout, and counted. Default None: never."""
+    slow_checkout: float | None
+    """Seconds of waiting from which a checkout is logged, with the cause. Default None."""
+    on_deadlock: Literal["wait", "raise"]
+    """What happens to a caller whose waiting means that all who have connections wait for
+    connections: "raise" a PoolDeadlockError at once, or "wait" for the timeout, since
+    somebody else may return one. Default "wait"."""
     driver: Driver[ConnT] | None
     """How to reset, ping and close connections. Default: chosen by their class."""
     name: str | None
@@ -116,6 +125,9 @@ BASE_DEFAULTS: dict[str, Any] = {
     "on_disconnect": "connection",
     "is_disconnect": None,
     "use_times": False,
+    "leak_after": None,
+    "slow_checkout": None,
+    "on_deadlock": "wait",
     "driver": None,
     "name": None,
 }
@@ -139,6 +151,9 @@ def check_options(pool: str, options: dict[str, Any]) -> dict[str, Any]:
     check_choice("on_disconnect", merged["on_disconnect"], ("connection", "pool"))
     check_errors("is_disconnect", merged["is_disconnect"])
     check_bool("use_times", merged["use_times"])
+    check_seconds("leak_after", merged["leak_after"])
+    check_seconds("slow_checkout", merged["slow_checkout"])
+    check_choice("on_deadlock", merged["on_deadlock"], ("wait", "raise"))
     if merged["name"] is not None and not isinstance(merged["name"], str):
         raise TypeError(f"name: expected a string or None, not {_kind(merged['name'])}")
     return merged

@@ -11,6 +11,7 @@ from typing import Any, Generic, cast
 from typing_extensions import TypeVar
 
 from .driver import Driver
+from .histogram import Tally
 from .notes import Notes
 from .process import process
 
@@ -35,6 +36,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_baseline",
         "_checkouts",
         "_code",
+        "_dirty",
         "_driver",
         "_ending",
         "_expires_at",
@@ -50,8 +52,8 @@ class ConnectionRecord(Generic[ConnT]):
         "_resetting",
         "_serial",
         "_since",
-        "_used",
         "_users",
+        "_uses",
         "_worker",
         "connection",
         "info",
@@ -62,6 +64,7 @@ class ConnectionRecord(Generic[ConnT]):
     _baseline: Any
     _checkouts: int
     _code: CodeType | None
+    _dirty: int
     _driver: Driver[ConnT]
     _ending: bool
     _generation: int
@@ -77,7 +80,6 @@ class ConnectionRecord(Generic[ConnT]):
     _resetting: Any
     _serial: int
     _since: float
-    _used: float
     _users: int
     _worker: int
 
@@ -106,13 +108,14 @@ class ConnectionRecord(Generic[ConnT]):
         # Whether somebody has begun to close its connection.
         self._ending = False
         self._serial = 0
-        # Times of the runtime's clock. Since when it is out, or idle; kept up only where
-        # the pool is timed.
+        # Times of the runtime's clock. Since when it is out; where the pool is timed, also
+        # since when it is idle.
         self._expires_at = math.inf
         self._since = self._pinged_at = 0.0
         # Statistics: here, where only one caller at a time can be at work.
         self._checkouts = 0
-        self._used = 0.0
+        self._dirty = 0
+        self._uses: Tally | None = None  # where the pool is timed
         # For pools that share a slot: leases, and returns that are under way; who may open
         # or close its connection, and which thread does.
         self._users = 0
@@ -149,9 +152,14 @@ class ConnectionRecord(Generic[ConnT]):
 
     def _line(self) -> tuple[str, int]:
         """Return the file and line of the latest checkout."""
-        if self._code is None:
-            return "<unknown>", 0
-        for start, end, line in self._code.co_lines():
-            if start <= self._lasti < end and line is not None:
-                return self._code.co_filename, line
-        return self._code.co_filename, self._code.co_firstlineno
+        return place(self._code, self._lasti)
+
+
+def place(code: CodeType | None, lasti: int) -> tuple[str, int]:
+    """Return the file and line of a position in some code."""
+    if code is None:
+        return "<unknown>", 0
+    for start, end, line in code.co_lines():
+        if start <= lasti < end and line is not None:
+            return code.co_filename, line
+    return code.co_filename, code.co_firstlineno

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CodeType
 from typing import Any, Generic, Protocol, TypeAlias
 from weakref import ref
 
@@ -29,10 +30,15 @@ class Waiter(Generic[ConnT]):
     waiter can't be overtaken, and if the waiter is gone by then, it knows what to pass on.
     """
 
-    __slots__ = ("gate", "record", "ref", "since")
+    __slots__ = ("code", "gate", "lasti", "record", "ref", "since")
+
+    # Where it waits: set by who has time for that.
+    code: CodeType | None
+    lasti: int
 
     def __init__(self, lease_ref: ref[Any], gate: Gate, since: float) -> None:
         self.ref = lease_ref
         self.gate = gate
         self.since = since
         self.record: ConnectionRecord[ConnT] | None = None
+        self.code, self.lasti = None, -1

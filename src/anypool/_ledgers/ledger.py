@@ -11,8 +11,10 @@ from weakref import ref
 from typing_extensions import TypeVar
 
 from .._core.errors import PoolClosedError
+from .._core.histogram import Tally
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
+from .._core.waiter import Waiter
 from .leases import Leases
 from .statistics import Statistics
 from .surroundings import NO_CALLS, Calls, Interrupting, Surroundings
@@ -267,7 +269,10 @@ class Ledger(Generic[ConnT]):
         """Note that a slot is not out any more."""
         if self.statistics.timed:
             now = self.surroundings.now()
-            record._used += now - record._since
+            uses = record._uses
+            if uses is None:
+                uses = record._uses = Tally()
+            uses.add(now - record._since)
             record._since = now
 
     def known_records(self) -> list[ConnectionRecord[ConnT]]:
@@ -293,7 +298,30 @@ class Ledger(Generic[ConnT]):
         self.dropped.clear()
         self.closers.clear()
 
+    def hand_over(
+        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
+    ) -> None:
+        """Give the lease its slot's connection; see Leases.hand_over()."""
+        if record._users < 2:
+            record._since = self.surroundings.now()
+        self.leases.hand_over(lease, record, share)
+
     # What views ask.
+
+    def is_suspended(self) -> bool:
+        return False
+
+    def is_exhausted(self) -> bool:
+        """Tell whether all slots are out, so that only a return helps who waits."""
+        return False
+
+    def limit(self) -> int | None:
+        """Return how many connections there may be; None: no limit."""
+        return None
+
+    def waiting(self) -> list[Waiter[ConnT]]:
+        """Return those who wait, in turn."""
+        return []
 
     def slot_count(self) -> int:
         out = self.leases.records()

@@ -349,6 +349,19 @@ class QueueLedger(Ledger[ConnT]):
     def idle_count(self) -> int:
         return len(self.idle)
 
+    def is_suspended(self) -> bool:
+        return self.suspended
+
+    def is_exhausted(self) -> bool:
+        full = self.total >= self.capacity and len(self.leases.out) >= self.total
+        return full and not (self.connecting or self.suspended)
+
+    def limit(self) -> int | None:
+        return None if math.isinf(self.capacity) else int(self.capacity)
+
+    def waiting(self) -> list[Waiter[ConnT]]:
+        return list(self.waiters.values())
+
     def waiting_count(self) -> int:
         return len(self.waiters)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core.histogram import Tally
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 
@@ -20,14 +21,18 @@ class Statistics:
         "cancelled",
         "checkouts",
         "closed",
-        "connect_time",
+        "connect_times",
+        "dirty",
+        "disconnects",
         "failed",
+        "failure",
+        "leaks",
         "opened",
+        "refused",
         "timed",
         "timeouts",
-        "use_time",
-        "wait_time",
-        "waits",
+        "use_times",
+        "wait_times",
     )
 
     def __init__(self, timed: bool) -> None:
@@ -36,21 +41,30 @@ class Statistics:
 
     def clear(self) -> None:
         """Begin anew."""
-        self.checkouts = self.waits = self.timeouts = self.cancelled = 0
-        self.opened = self.failed = 0
+        self.checkouts = self.timeouts = self.cancelled = self.refused = 0
+        self.opened = self.failed = self.disconnects = self.dirty = self.leaks = 0
         self.closed: dict[CloseReason, int] = {}
-        self.wait_time = self.use_time = self.connect_time = 0.0
+        self.wait_times, self.use_times, self.connect_times = Tally(), Tally(), Tally()
+        # The class of the latest connect's error; None if it succeeded.
+        self.failure: str | None = None
 
     def note_opened(self, seconds: float) -> None:
         self.opened += 1
-        self.connect_time += seconds
+        self.connect_times.add(seconds)
+        self.failure = None
 
-    def note_failed(self) -> None:
+    def note_failed(self, error: type[BaseException]) -> None:
         self.failed += 1
+        self.failure = error.__name__
 
     def note_wait(self, seconds: float) -> None:
-        self.waits += 1
-        self.wait_time += seconds
+        self.wait_times.add(seconds)
+
+    def note_refused(self) -> None:
+        self.refused += 1
+
+    def note_disconnect(self) -> None:
+        self.disconnects += 1
 
     def note_timeout(self) -> None:
         self.timeouts += 1
@@ -64,9 +78,12 @@ class Statistics:
     def take_over(self, record: ConnectionRecord[Any]) -> None:
         """Keep what is noted in the record of a slot that is about to go."""
         self.checkouts += record._checkouts
-        self.use_time += record._used
-        record._checkouts, record._used = 0, 0.0
+        self.dirty += record._dirty
+        record._checkouts = record._dirty = 0
+        if record._uses is not None:
+            self.use_times.merge(record._uses)
+            record._uses = None
 
     def mean_connect_time(self) -> float:
         """Return the seconds that a connect takes, on average."""
-        return self.connect_time / max(1, self.opened)
+        return self.connect_times.total / max(1, self.opened)

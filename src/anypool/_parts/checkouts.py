@@ -7,15 +7,27 @@ from typing import Any, Generic, NoReturn
 
 from typing_extensions import TypeVar
 
-from .._core.errors import DisconnectionError, InvalidRequestError, PoolTimeoutError
+from .._core.errors import (
+    DisconnectionError,
+    InvalidRequestError,
+    PoolClosedError,
+    PoolDeadlockError,
+    PoolTimeoutError,
+    TooManyWaitersError,
+)
 from .._core.lease import Lease
 from .._core.options import POOL_DEFAULT
 from .._core.record import ConnectionRecord
+from .._core.report import Cause
+from .._core.waiter import Waiter
+from .._core.waits import waits
 from .._ledgers.ledger import Ledger
 from .announcer import Announcer, Label
 from .checkins import Checkins
 from .closer import Closer
 from .connector import Connector
+from .deadlocks import Deadlocks
+from .diagnosis import Diagnosis
 from .inspector import Inspector
 
 ConnT = TypeVar("ConnT")
@@ -33,10 +45,13 @@ class Checkouts(Generic[ConnT]):
         "_checkins",
         "_closer",
         "_connector",
+        "_deadlocks",
         "_decide",
+        "_diagnosis",
         "_inspector",
         "_ledger",
         "_runtime",
+        "_slow",
         "timeout",
     )
 
@@ -49,7 +64,10 @@ class Checkouts(Generic[ConnT]):
         connector: Connector[ConnT],
         inspector: Inspector[ConnT],
         checkins: Checkins[ConnT],
+        diagnosis: Diagnosis,
+        deadlocks: Deadlocks,
         timeout: float | None,
+        slow: float | None,
     ) -> None:
         self._ledger = ledger
         self._decide = ledger.decide
@@ -59,7 +77,10 @@ class Checkouts(Generic[ConnT]):
         self._connector = connector
         self._inspector = inspector
         self._checkins = checkins
+        self._diagnosis = diagnosis
+        self._deadlocks = deadlocks
         self.timeout = timeout
+        self._slow = slow
 
     async def checkout(
         self,
@@ -89,12 +110,12 @@ class Checkouts(Generic[ConnT]):
         try:
             if key not in out:
                 self._ledger.leases.forget_dead_callers()
-                await self.acquire(lease, timeout)
+                await self.acquire(lease, timeout, code, lasti)
             record = out[key]
             record._code, record._lasti = code, lasti
             if self.is_ready(record):
                 # Handed over as it is. Measured on CPython 3.11, within() takes 10 µs.
-                self._ledger.leases.hand_over(lease, record, share)
+                self._ledger.hand_over(lease, record, share)
                 return
             touched = True
             await self.fit_out(lease, share, timeout, deadline)
@@ -112,6 +133,8 @@ class Checkouts(Generic[ConnT]):
         self,
         lease: Lease[ConnT],
         timeout: float | None,
+        code: CodeType | None,
+        lasti: int,
         first: bool = False,
         left: float | None = None,
     ) -> None:
@@ -120,48 +143,132 @@ class Checkouts(Generic[ConnT]):
         Args:
             lease: gets a slot.
             timeout: that of the checkout.
+            code: the caller's code.
+            lasti: where in that the caller is.
             first: whether it has waited already, and goes before all others.
             left: what is then left of the timeout.
         """
         self.resume_care()
         ledger = self._ledger
         may_wait = timeout is None or timeout > 0
-        waiter = self._decide(ledger.admit, lease, may_wait, first)
+        waiter = self.admit(lease, may_wait, first)
         if waiter is None:
             return
+        failure: Exception | None = None
         try:
             if may_wait:
+                self.begin_wait(lease, waiter, timeout, code, lasti)
                 await self._runtime.wait(waiter.gate, left if first else timeout)
-        except BaseException:
-            self._decide(ledger.statistics.note_cancelled)
+            failure = self.end_wait(waiter, timeout)
+        except BaseException as error:
+            self.note_left(error)
             raise
         finally:
+            waits.pop(lease._caller, None)
             # From here on nothing can be given to this waiter. If it was given a slot
             # already, that stands in the books; who leaves has to give it back.
             if waiter.record is None:
                 self._decide(ledger.withdraw, waiter.ref)
-        if waiter.record is None:
-            self.fail_unserved(timeout)
+        if failure is not None and waiter.record is None:
+            try:
+                raise failure
+            finally:
+                del failure  # or else it and its traceback would hold each other
+
+    def admit(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> Any:
+        """Ask the ledger for a slot, or for a place in the queue; see Ledger.claim().
+
+        Raises:
+            PoolClosedError: the pool is closed.
+            TooManyWaitersError: the caller may not wait.
+        """
+        ledger = self._ledger
+        try:
+            return self._decide(ledger.admit, lease, may_wait, first)
+        except TooManyWaitersError as error:
+            self._decide(ledger.statistics.note_refused)
+            report = self._diagnosis.report(str(error), refused=True)
+            refusal = TooManyWaitersError(report.text())
+            refusal.report = report
+            raise refusal from None
+
+    def begin_wait(
+        self,
+        lease: Lease[ConnT],
+        waiter: Waiter[ConnT],
+        timeout: float | None,
+        code: CodeType | None,
+        lasti: int,
+    ) -> None:
+        """Take note of a caller who is about to wait.
+
+        Raises:
+            PoolDeadlockError: it would wait in a ring, and that is to be raised at once.
+        """
+        waiter.code, waiter.lasti = code, lasti
+        waits[lease._caller] = self._ledger
+        if self._deadlocks.look(waiter.since):
+            raise self._timed_out("waiting", timeout, waiter.since)
+
+    def note_left(self, error: BaseException) -> None:
+        """Take note of a caller who waits no more."""
+        if not isinstance(error, (PoolDeadlockError, PoolClosedError)):
+            self._decide(self._ledger.statistics.note_cancelled)
+
+    def end_wait(
+        self, waiter: Waiter[ConnT], timeout: float | None
+    ) -> PoolTimeoutError | None:
+        """Take note of a caller who has waited, and stands in the queue yet.
+
+        Returns:
+            What it gets if it has waited in vain.
+
+        Raises:
+            PoolClosedError: it has, since the pool is closed.
+        """
+        since = waiter.since
+        waited = self._runtime.now() - since
+        slow = self._slow is not None and waited > self._slow
+        if slow and waiter.record is not None:
+            report = self._diagnosis.report("", phase="waiting", since=since)
+            self._announcer.log.warning(
+                "Slow checkout: waited %.2f s; %s: %s",
+                *(waited, report.cause.value, report.evidence),
+            )
+        if waiter.record is not None:
+            return None
+        self._ledger.check_open()
+        self._decide(self._ledger.statistics.note_timeout)
+        return self._timed_out("waiting", timeout, since)
 
     def resume_care(self) -> None:
         """Have an open pool looked after where it is now."""
 
-    def fail_unserved(self, timeout: float | None) -> NoReturn:
-        """Raise what a caller gets that has waited in vain."""
-        self._ledger.check_open()
-        self._fail_late("waiting", timeout)
-
-    def _fail_late(self, phase: str, timeout: float | None) -> NoReturn:
+    def _fail_late(
+        self, phase: str, timeout: float | None, since: float | None
+    ) -> NoReturn:
         """Raise what a caller gets whose time is up."""
-        assert timeout is not None
         self._decide(self._ledger.statistics.note_timeout)
-        raise self.timed_out(phase, timeout)
+        raise self._timed_out(phase, timeout, since)
 
-    def timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
-        """Make the error of a caller whose time is up."""
-        return PoolTimeoutError(
-            f"{self._ledger.name}: {phase} timed out, timeout {timeout:g}"
+    def _timed_out(
+        self, phase: str, timeout: float | None, since: float | None
+    ) -> PoolTimeoutError:
+        """Make the error of a caller whose time is up, or who waits in a ring."""
+        report = self._diagnosis.report(
+            self._headline(phase, timeout), since=since, timeout=timeout, phase=phase
         )
+        if report.cause is Cause.DEADLOCK and phase == "waiting":
+            error: PoolTimeoutError = PoolDeadlockError(report.text())
+        else:
+            error = PoolTimeoutError(report.text())
+        error.report = report
+        return error
+
+    def _headline(self, phase: str, timeout: float | None) -> str:
+        """Say in a line what happened to such a caller."""
+        limit = "" if timeout is None else f", timeout {timeout:g}"
+        return f"{self._ledger.name}: {phase} timed out{limit}"
 
     # Its connection.
 
@@ -182,7 +289,7 @@ class Checkouts(Generic[ConnT]):
             record._code, record._lasti = code, lasti
         left = None if deadline is None else deadline - self._runtime.now()
         if not await self._runtime.within(left, self._prepare(lease, record, share)):
-            self._fail_late("connecting", timeout)
+            self._fail_late("connecting", timeout, began(timeout, deadline))
         self._ledger.check_open()
         if lease._ref not in leases.out and lease._ref not in leases.detached:
             raise InvalidRequestError(
@@ -207,8 +314,10 @@ class Checkouts(Generic[ConnT]):
             self._closer.put_back(record)
         left = None if deadline is None else deadline - self._runtime.now()
         if left is not None and left <= 0:
-            self._fail_late("connecting", timeout)
-        await self.acquire(lease, timeout, first=True, left=left)
+            self._fail_late("connecting", timeout, began(timeout, deadline))
+        await self.acquire(
+            lease, timeout, record._code, record._lasti, first=True, left=left
+        )
 
     async def _prepare(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
@@ -217,7 +326,7 @@ class Checkouts(Generic[ConnT]):
         while True:
             await self._connect(lease, record)
             # Before the listeners, so that what they connect to is this connection.
-            self._ledger.leases.hand_over(lease, record, share)
+            self._ledger.hand_over(lease, record, share)
             if lease._connection is not None:
                 break
             # Who shares the slot has just closed the connection; or the pool was closed.
@@ -282,3 +391,8 @@ class Checkouts(Generic[ConnT]):
         else:
             # Its caller was cut short, or while it was connected or pinged its time was up.
             closer.drop(record)
+
+
+def began(timeout: float | None, deadline: float | None) -> float | None:
+    """Return when a checkout began that has this deadline."""
+    return None if timeout is None or deadline is None else deadline - timeout

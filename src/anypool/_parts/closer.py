@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 
 from .._core import bounds
 from .._core.disconnects import Disconnects
+from .._core.driver import CannotReset
 from .._core.errors import DisconnectionError, single_errors
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
@@ -81,8 +82,10 @@ class Closer(Generic[ConnT]):
         if record.connection is not None:
             cause = "" if error is None else f" (reason: {type(error).__name__})"
             self._log.info("Invalidate connection %s%s", Label(record), cause)
-            if self._lose_all and error is not None and self._is_disconnect(record, error):
-                self._outdate(record)
+            if error is not None and self._is_disconnect(record, error):
+                self._decide(self._ledger.statistics.note_disconnect)
+                if self._lose_all:
+                    self._outdate(record)
             connection = record.connection
             for listener in self._announcer.listeners.on_invalidate:
                 method = listener.invalidate
@@ -99,7 +102,7 @@ class Closer(Generic[ConnT]):
         await self.invalidate(record, error, reason)
 
     def _is_disconnect(self, record: ConnectionRecord[ConnT], error: BaseException) -> bool:
-        return any(
+        return not isinstance(error, CannotReset) and any(
             isinstance(each, DisconnectionError) or self._disconnects.include(each, record)
             for each in single_errors(error)
         )

@@ -152,7 +152,7 @@ class Connector(Generic[ConnT]):
             )
         except Exception as error:
             if not isinstance(error, AwaitableCreator):
-                ledger.decide(ledger.statistics.note_failed)
+                ledger.decide(ledger.statistics.note_failed, type(error))
                 log.info("Error on connect: %s", type(error).__name__)
             raise
         self._note_driver(record, awaited)

@@ -92,7 +92,8 @@ def lost_callback(weak_pool: weakref.ref[Any]) -> Callable[[Any], None]:
             # An empty slot takes the place of the one that is gone, and its statistics.
             pool._ledger.known.pop(weakref.ref(record), None)
             stand_in = pool._ledger.new_record()
-            stand_in._checkouts, stand_in._used = record._checkouts, record._used
+            stand_in._checkouts, stand_in._dirty = record._checkouts, record._dirty
+            stand_in._uses = record._uses
             stand_in._ending = had_connection
             pool._path.reclaim(stand_in)
 

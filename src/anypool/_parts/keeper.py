@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, Generic
@@ -19,6 +18,7 @@ from .care import Care
 from .closer import Closer
 from .connector import Connector
 from .inspector import Inspector
+from .leakwatch import LeakWatch
 
 ConnT = TypeVar("ConnT")
 
@@ -45,6 +45,7 @@ class Keeper(Generic[ConnT]):
         "_connector",
         "_inspector",
         "_keepalive",
+        "_leaks",
         "_ledger",
         "_max_idle",
         "_runtime",
@@ -63,6 +64,7 @@ class Keeper(Generic[ConnT]):
         max_idle: float | None,
         keepalive: float | None,
         timeout: float | None,
+        leaks: LeakWatch,
     ) -> None:
         """Make one for a pool.
 
@@ -75,6 +77,7 @@ class Keeper(Generic[ConnT]):
             max_idle: seconds after which an idle connection is closed; None: never.
             keepalive: seconds after which it is pinged; None: never.
             timeout: that of checkouts, in seconds; None: no limit.
+            leaks: looks for leaks.
         """
         self._ledger = ledger
         self._background = background
@@ -85,6 +88,7 @@ class Keeper(Generic[ConnT]):
         self._max_idle = max_idle
         self._keepalive = keepalive
         self._timeout = timeout
+        self._leaks = leaks
         self._care: Care | None = None
         self.misplaced = False
 
@@ -137,6 +141,8 @@ class Keeper(Generic[ConnT]):
             Seconds until there may be something again.
         """
         ledger, now = self._ledger, self._runtime.now()
+        if now >= self._leaks.due:
+            self._leaks.look()
         ledger.decide(ledger.growth.grow, ledger)
         for record, work in ledger.decide(self._take_due, now):
             self._background.start(work(record))
@@ -176,14 +182,14 @@ class Keeper(Generic[ConnT]):
         return None
 
     def _next_look(self, now: float) -> float:
-        ledger, delay = self._ledger, math.inf
+        ledger, delay = self._ledger, max(0.0, self._leaks.due - now)
         if (
             self._connector.recycle >= 0
             or self._max_idle is not None
             or self._keepalive is not None
             or any(r._generation != ledger.generation for r in list(ledger.idle))
         ):
-            delay = LOOK_EVERY
+            delay = min(delay, LOOK_EVERY)
         wanting = bool(ledger.waiters) or ledger.total < ledger.growth.min_size
         if wanting and ledger.total < ledger.capacity and not ledger.suspended:
             backoff = ledger.growth.backoff

@@ -22,12 +22,14 @@ from .._core.options import POOL_DEFAULT
 from .._core.record import ConnectionRecord
 from .._core.resetmode import ResetMode
 from .._core.waiter import Caller
+from .._core.waits import waits
 from .._ledgers.queue import QueueLedger
 from .._ledgers.surroundings import Interrupting
 from .._runtimes.thread import run
 from .background import Background
 from .closer import Closer
 from .inspector import Inspector
+from .leakwatch import LeakWatch
 from .path import Path
 from .resetwatch import ResetWatch
 
@@ -48,6 +50,7 @@ class QuickPath(Path[ConnT]):
         "_closer",
         "_in_place",
         "_inspector",
+        "_leaks",
         "_on_drop",
         "_out",
         "_queue",
@@ -66,6 +69,7 @@ class QuickPath(Path[ConnT]):
         inspector: Inspector[ConnT],
         reset_mode: ResetMode | None,
         lose_all: bool,
+        leaks: LeakWatch,
     ) -> None:
         """Make one for a pool.
 
@@ -76,6 +80,7 @@ class QuickPath(Path[ConnT]):
             closer: closes what isn't wanted back.
             inspector: knows what may be handed out.
             reset_mode: see Attributes.
+            leaks: looks for leaks.
             lose_all: whether a failed reset may concern other connections, too.
         """
         super().__init__(ledger, *args)
@@ -84,6 +89,7 @@ class QuickPath(Path[ConnT]):
         self._runtime = background.runtime
         self._closer = closer
         self._inspector = inspector
+        self._leaks = leaks
         self.reset_mode: ResetMode | None = reset_mode
         self.watches_resets = False
         # Whether resets are made here and now.
@@ -122,6 +128,12 @@ class QuickPath(Path[ConnT]):
                 and record._generation == ledger.generation
                 and (not self._timed or self._inspector.is_fit(record))
             ):
+                if not self._timed:  # else is_fit() has looked at the clock
+                    record._since = now = self._runtime.now()
+                    if now >= self._leaks.due:
+                        self._leaks.look()
+                elif record._since >= self._leaks.due:
+                    self._leaks.look()
                 record._checkouts += 1
                 record._code = code
                 record._lasti = lasti
@@ -200,8 +212,13 @@ class QuickPath(Path[ConnT]):
                     record._only_reset = False
                     return record
                 if not self._in_place:
-                    record._only_reset = record._quick_reset
+                    if record._quick_reset:
+                        record._only_reset = True
+                        record._dirty += not record._resets_blindly
+                        return record
+                    record._only_reset = False
                     return record
+                record._dirty += not record._resets_blindly
                 # In place: a call of a method of ours takes 0.06 µs on CPython 3.11.
                 try:
                     reset = record._driver.reset(connection, mode)
@@ -297,23 +314,30 @@ class QuickPath(Path[ConnT]):
                 ledger.leases.forget_dead_callers()
                 checkouts.resume_care()
                 may_wait = timeout is None or timeout > 0
-                waiter = ledger.decide(ledger.admit, lease, may_wait, False)
+                waiter = checkouts.admit(lease, may_wait, False)
                 if waiter is not None:
+                    failure: Exception | None = None
                     try:
                         if may_wait:
+                            checkouts.begin_wait(lease, waiter, timeout, code, lasti)
                             self._runtime.block(waiter.gate, timeout)
-                    except BaseException:
-                        ledger.decide(ledger.statistics.note_cancelled)
+                        failure = checkouts.end_wait(waiter, timeout)
+                    except BaseException as error:
+                        checkouts.note_left(error)
                         raise
                     finally:
+                        waits.pop(lease._caller, None)
                         if waiter.record is None:
                             ledger.decide(ledger.withdraw, key)
-                    if waiter.record is None:
-                        checkouts.fail_unserved(timeout)
+                    if failure is not None and waiter.record is None:
+                        try:
+                            raise failure
+                        finally:
+                            del failure  # it and its traceback would hold each other
             record = self._out[key]
             record._code, record._lasti = code, lasti
             if checkouts.is_ready(record):
-                ledger.leases.hand_over(lease, record, share)
+                ledger.hand_over(lease, record, share)
                 return
             touched = True
             run(checkouts.fit_out(lease, share, timeout, deadline))

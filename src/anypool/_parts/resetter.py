@@ -70,6 +70,7 @@ class Resetter(Generic[ConnT]):
         call, full = self._runtime.call, mode == "full"
         state = await self._interrupt(record, hurried)
         if hurried or full or state is not CLEAN:
+            record._dirty += state is not CLEAN and not record._resets_blindly
             await call(driver.blocking, self._begin_reset, record, mode)
             if full or state is CHANGED:
                 await call(driver.blocking, driver.restore, connection, record._baseline)

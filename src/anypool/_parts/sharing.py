@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from threading import get_ident
+from types import CodeType
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -219,10 +220,12 @@ class SingletonCheckouts(SharedCheckouts[ConnT]):
         self,
         lease: Lease[ConnT],
         timeout: float | None,
+        code: CodeType | None,
+        lasti: int,
         first: bool = False,
         left: float | None = None,
     ) -> None:
-        await super().acquire(lease, timeout, first, left)
+        await super().acquire(lease, timeout, code, lasti, first, left)
         ledger: Any = self._ledger
         if ledger.evicted:
             evicted = ledger.decide(ledger.take_evicted)

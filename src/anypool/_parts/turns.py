@@ -10,7 +10,7 @@ from .._core.errors import PoolTimeoutError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._ledgers.queue import QueueLedger
-from .checkouts import Checkouts
+from .checkouts import Checkouts, began
 from .keeper import Keeper
 
 ConnT = TypeVar("ConnT")
@@ -52,7 +52,7 @@ class Turns(Checkouts[ConnT]):
         if record.connection is not None and (
             not in_time or (left_to_thread and timeout == 0)
         ):
-            self._fail_late("connecting", timeout)
+            self._fail_late("connecting", timeout, began(timeout, deadline))
         if not self._ledger.opened or timeout == 0:
             return not left_to_thread
         return record.connection is not None and not left_to_thread
@@ -71,20 +71,21 @@ class Turns(Checkouts[ConnT]):
         if record.connection is None or not self._is_looked_at(record):
             await super()._connect(lease, record)
 
-    def timed_out(self, phase: str, timeout: float) -> PoolTimeoutError:
+    def _timed_out(
+        self, phase: str, timeout: float | None, since: float | None
+    ) -> PoolTimeoutError:
+        error = super()._timed_out(phase, timeout, since)
+        error.__cause__ = self._ledger.growth.backoff.error
+        return error
+
+    def _headline(self, phase: str, timeout: float | None) -> str:
         ledger = self._ledger
-        cause = ledger.growth.backoff.error
-        if cause is not None:
-            error = PoolTimeoutError(
-                f"QueuePool: no connection within the timeout of {timeout:g}; connecting "
-                f"failed with {type(cause).__name__}"
-            )
-            error.__cause__ = cause
-            return error
-        size = ledger.size
-        return PoolTimeoutError(
-            f"QueuePool limit of size {size} overflow {ledger.total - size} reached, "
-            f"connection timed out, timeout {timeout:g}"
-            if phase == "waiting"
-            else f"QueuePool: {phase} timed out, timeout {timeout:g}"
+        limit = "no timeout" if timeout is None else f"timeout {timeout:g}"
+        if ledger.growth.backoff.error is not None:
+            return f"QueuePool: no connection, connecting failed, {limit}"
+        if phase != "waiting":
+            return f"QueuePool: {phase} timed out, {limit}"
+        return (
+            f"QueuePool limit of size {ledger.size} overflow {ledger.total - ledger.size} "
+            f"reached, connection timed out, {limit}"
         )

@@ -23,6 +23,8 @@ from .._parts.announcer import Announcer
 from .._parts.background import Background
 from .._parts.checkouts import Checkouts
 from .._parts.connector import Connector
+from .._parts.deadlocks import Deadlocks
+from .._parts.diagnosis import Diagnosis
 from .._parts.executor import Executor
 from .._parts.finalizers import (
     dropped_callback,
@@ -31,6 +33,7 @@ from .._parts.finalizers import (
     weak_call,
     weak_coroutine,
 )
+from .._parts.leakwatch import LeakWatch
 from .._parts.path import Path
 from .._parts.reclaimer import Reclaimer
 from .._parts.shutdown import Shutdown
@@ -46,8 +49,10 @@ class Assembly(Generic[ConnT]):
     __slots__ = (
         "__weakref__",
         "_blocking",
+        "_diagnosis",
         "_disconnects",
         "_executor",
+        "_leaks",
         "_lease_type",
         "_ledger",
         "_log",
@@ -140,7 +145,22 @@ class Assembly(Generic[ConnT]):
         self._shutdown: Shutdown[ConnT]
         self._shutdown = Shutdown(ledger, self._runtime, announcer, closer)
         self._executor = Executor(ledger, background, closer, connector)
-        self._parts = Parts(background, announcer, closer, connector, inspector, checkins)
+        raises = options["on_deadlock"] == "raise"
+        deadlocks = Deadlocks(ledger, self._log, raises=raises)
+        diagnosis = Diagnosis(ledger, self._runtime, deadlocks, options["name"])
+        self._diagnosis = diagnosis
+        after = options["leak_after"]
+        self._leaks = LeakWatch(ledger, self._runtime, self._log, diagnosis, after)
+        self._parts = Parts(
+            background,
+            announcer,
+            closer,
+            connector,
+            inspector,
+            checkins,
+            diagnosis,
+            deadlocks,
+        )
         self._path: Path[ConnT] = self._new_path(self._parts)
 
     def _new_path(self, parts: Parts) -> Path[ConnT]:
@@ -156,7 +176,10 @@ class Assembly(Generic[ConnT]):
             parts.connector,
             parts.inspector,
             parts.checkins,
+            parts.diagnosis,
+            parts.deadlocks,
             None,
+            self._options["slow_checkout"],
         )
 
     def _note_settings(self) -> None:
@@ -211,6 +234,7 @@ class Assembly(Generic[ConnT]):
     def _start_anew(self) -> None:
         """The place where the pool lived is gone."""
         self._path.start_anew()
+        self._leaks.start_anew()
 
     def __del__(self) -> None:
         if hasattr(self, "_path"):

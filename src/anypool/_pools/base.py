@@ -16,6 +16,7 @@ from .._core.checkout import Checkout, new_checkout
 from .._core.lease import PooledConnection
 from .._core.listeners import Listener
 from .._core.options import POOL_DEFAULT, PoolOptions, check_seconds, check_timeout
+from .._core.report import Holder, PoolReport
 from .._core.stats import PoolStats
 from .._ledgers.snapshot import snapshot
 from .assembly import Assembly
@@ -205,8 +206,22 @@ class Pool(Assembly[ConnT]):
         self._log.info("Pool recreating")
         return type(self)(self._parts.connector.creator, **self._recreate_options())
 
+    def holders(self) -> tuple[Holder, ...]:
+        """Return who has a connection, and where it was checked out, the longest first."""
+        self._leaks.look()
+        return self._diagnosis.holders()
+
+    def report(self) -> PoolReport:
+        """Say how the pool is, who has its connections, and what to do about it.
+
+        May be called at any time, from any thread, and from a signal handler.
+        """
+        self._leaks.look()
+        return self._diagnosis.report()
+
     def stats(self) -> PoolStats:
         """Return a snapshot of the pool, and of what it has done since it was made."""
+        self._leaks.look()
         if self._ledger.is_deciding():
             return snapshot(self._ledger)  # from a signal handler: about right will do
         return self._ledger.decide(snapshot, self._ledger)

@@ -10,6 +10,8 @@ from .._parts.checkins import Checkins
 from .._parts.checkouts import Checkouts
 from .._parts.closer import Closer
 from .._parts.connector import Connector
+from .._parts.deadlocks import Deadlocks
+from .._parts.diagnosis import Diagnosis
 from .._parts.inspector import Inspector
 from .._parts.resetter import Resetter
 from .._parts.sharing import (
@@ -46,3 +48,5 @@ class Parts(NamedTuple):
     connector: Connector[Any]
     inspector: Inspector[Any]
     checkins: Checkins[Any]
+    diagnosis: Diagnosis
+    deadlocks: Deadlocks

@@ -152,6 +152,7 @@ class QueuePool(Pool[ConnT]):
             max_idle=self._own["max_idle"],
             keepalive=self._own["keepalive"],
             timeout=self._own["timeout"],
+            leaks=self._leaks,
         )
         self._warm_up = WarmUp(self._ledger, self._runtime)
         return QuickPath(
@@ -163,6 +164,7 @@ class QueuePool(Pool[ConnT]):
             background=parts.background,
             closer=parts.closer,
             inspector=parts.inspector,
+            leaks=self._leaks,
             reset_mode=self._options["reset_on_return"],
             lose_all=self._options["on_disconnect"] == "pool",
         )
@@ -176,7 +178,10 @@ class QueuePool(Pool[ConnT]):
             parts.connector,
             parts.inspector,
             parts.checkins,
+            parts.diagnosis,
+            parts.deadlocks,
             self._own["timeout"],
+            self._options["slow_checkout"],
             keeper=self._keeper,
         )
 

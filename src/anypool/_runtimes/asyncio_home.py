@@ -73,9 +73,12 @@ class AsyncioHome:
         self._tasks: dict[
             asyncio.Task[None], tuple[bool, Coroutine[Any, Any, None] | None, object]
         ] = {}
-        # uvloop's own clock stands still for as long as a step of the loop takes.
-        stands_still = not isinstance(self._loop, asyncio.BaseEventLoop)
-        self.now = time.monotonic if stands_still else self._loop.time
+        # uvloop's own clock stands still for as long as a step of the loop takes. asyncio's
+        # is this one, but by a call more, of 0.05 µs.
+        own = getattr(type(self._loop), "time", None)
+        plain = own is asyncio.BaseEventLoop.time
+        still = not isinstance(self._loop, asyncio.BaseEventLoop)
+        self.now = time.monotonic if plain or still else self._loop.time
         # A loop that shuts down closes the async generators that still wait in it
         # (loop.shutdown_asyncgens, which asyncio.run calls). One that waits for nothing
         # else is told of the end while connections can still be closed in an orderly way.

@@ -23,10 +23,12 @@ from .._core.waiter import Caller
 class _Marker:
     """Stands for a thread in one context; dies with the context."""
 
-    __slots__ = ("__weakref__", "caller", "thread")
+    __slots__ = ("__weakref__", "caller", "ident", "name", "thread")
 
     def __init__(self, thread: object) -> None:
         self.thread = thread
+        self.ident = threading.get_ident()
+        self.name = threading.current_thread().name
         self.caller: Caller = weakref.ref(self)
 
 

@@ -16,6 +16,7 @@ from .._core.options import (
     PoolOptions,
     check_timeout,
 )
+from .._core.report import Holder, PoolReport
 from .._core.stats import PoolStats
 from .._pools import base
 from .._runtimes import callers
@@ -211,6 +212,17 @@ class Pool(Facade[ConnT]):
             self.close()
         else:
             self.close(timeout=0)
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Return who has a connection, and where it was checked out, the longest first."""
+        return self._pool.holders()
+
+    def report(self) -> PoolReport:
+        """Say how the pool is, who has its connections, and what to do about it.
+
+        May be called at any time, from any thread, and from a signal handler.
+        """
+        return self._pool.report()
 
     def stats(self) -> PoolStats:
         """Return a snapshot of the pool, and of what it has done since it was made."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ class Clock:
         self._elapsed = 0.0
         self._lock = threading.Lock()
         self._alarms: dict[object, tuple[float, Callable[[object], object]]] = {}
+        self._driven: list[Callable[[], object]] = []
 
     @property
     def elapsed(self) -> float:
@@ -48,6 +50,9 @@ class Clock:
             ]
         for token, ring in due:
             ring(token)
+        # What was just looked at by the time before is looked at once more.
+        for rouse_it in list(self._driven):
+            rouse_it()
 
     def _set(self, seconds: float, ring: Callable[[object], object]) -> object:
         token = object()
@@ -89,13 +94,19 @@ def driven(
     """
     clock = Clock() if clock is None else clock
     runtimes: list[_Driven] = []
+    roused: list[Callable[[], object]] = []
     try:
         for pool in pools:
             settle(pool)
             runtimes.append(_Driven(runtime_of(pool), clock))
+            roused.append(partial(rouse, pool))
             rouse(pool)
+        clock._driven += roused
         yield clock
     finally:
+        for each in roused:
+            with suppress(ValueError):
+                clock._driven.remove(each)
         for runtime in runtimes:
             runtime.restore()
 
