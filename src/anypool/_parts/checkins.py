@@ -8,7 +8,7 @@ from weakref import ref
 from typing_extensions import TypeVar
 
 from .._core.lease import Lease
-from .._core.record import ConnectionRecord
+from .._core.record import UNTOLD, ConnectionRecord
 from .._core.stats import CloseReason
 from .._ledgers.ledger import Ledger
 from .announcer import Announcer, Label
@@ -99,14 +99,23 @@ class Checkins(Generic[ConnT]):
             self._ledger.decide(self._ledger.forget, record)
 
     async def _tell_checkin(self, record: ConnectionRecord[ConnT]) -> Exception | None:
+        # On one line: if this is interrupted, nobody is told twice.
+        (told, answer), record._told = record._told, UNTOLD
         try:
-            for listener in self._announcer.listeners.on_checkin:
+            # What the quick path has left.
+            if isinstance(answer, Exception):
+                raise answer
+            if answer is not None:
+                await self._runtime.call(False, lambda: answer)
+            for listener in self._announcer.listeners.on_checkin[told:]:
                 method = listener.checkin
                 await self._announcer.tell(record, method, record.connection, record)
         except Exception as error:
             # What it did to the connection is not known.
             await self._closer.invalidate(record, error, "listener")
             return error
+        finally:
+            del answer  # or else an error and its traceback would hold each other
         return None
 
     async def _tell_reset(self, record: ConnectionRecord[ConnT]) -> Exception | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from inspect import isawaitable
 from types import CodeType
 from typing import Any, Generic, NoReturn
 
@@ -26,6 +28,8 @@ class Checkouts(Generic[ConnT]):
 
     Attributes:
         timeout: seconds for a whole checkout, if its caller doesn't say; None: no limit.
+        tells: whether who gets a slot that is ready has listeners to tell, and these are
+            plain functions.
     """
 
     __slots__ = (
@@ -37,6 +41,7 @@ class Checkouts(Generic[ConnT]):
         "_inspector",
         "_ledger",
         "_runtime",
+        "tells",
         "timeout",
     )
 
@@ -60,6 +65,7 @@ class Checkouts(Generic[ConnT]):
         self._inspector = inspector
         self._checkins = checkins
         self.timeout = timeout
+        self.tells = False
 
     async def checkout(
         self,
@@ -95,6 +101,11 @@ class Checkouts(Generic[ConnT]):
             if self.is_ready(record):
                 # Handed over as it is. Measured on CPython 3.11, within() takes 10 µs.
                 self._ledger.leases.hand_over(lease, record, share)
+                if self.tells:
+                    touched = True
+                    rest = self.tell_at_once(lease, record, timeout, deadline)
+                    if rest is not None:
+                        await rest
                 return
             touched = True
             await self.fit_out(lease, share, timeout, deadline)
@@ -181,13 +192,59 @@ class Checkouts(Generic[ConnT]):
             record = leases.out[lease._ref]
             record._code, record._lasti = code, lasti
         left = None if deadline is None else deadline - self._runtime.now()
-        if not await self._runtime.within(left, self._prepare(lease, record, share)):
+        await self._finish(lease, self._prepare(lease, record, share), timeout, left)
+
+    async def _finish(
+        self,
+        lease: Lease[ConnT],
+        work: Coroutine[Any, Any, None],
+        timeout: float | None,
+        left: float | None,
+    ) -> None:
+        """Do the last that a checkout needs, in what is left of its time."""
+        if not await self._runtime.within(left, work):
             self._fail_late("connecting", timeout)
-        self._ledger.check_open()
-        if lease._ref not in leases.out and lease._ref not in leases.detached:
+        self._check_handed_over(lease)
+
+    def _check_handed_over(self, lease: Lease[ConnT]) -> None:
+        """See whether the lease still has what it was given."""
+        ledger = self._ledger
+        if ledger.closed:
+            ledger.check_open()
+        if lease._ref not in ledger.leases.out and lease._ref not in ledger.leases.detached:
             raise InvalidRequestError(
                 "This connection is closed: a checkout listener closed it"
             )
+
+    def tell_at_once(
+        self,
+        lease: Lease[ConnT],
+        record: ConnectionRecord[ConnT],
+        timeout: float | None,
+        deadline: float | None,
+    ) -> Coroutine[Any, Any, None] | None:
+        """Tell listeners that are plain functions; return what is left to do, if any.
+
+        The same as fit_out() does for a slot that is ready, but without a coroutine.
+        """
+        listeners: Any = self._announcer.listeners
+        told, answer = 0, None
+        try:
+            for listener in listeners.on_checkout:
+                told += 1
+                answer = listener.checkout(record.connection, record, lease)
+                if answer is not None and isawaitable(answer):
+                    break
+            else:
+                if deadline is not None and self._runtime.now() > deadline:
+                    self._fail_late("connecting", timeout)
+                self._check_handed_over(lease)
+                return None
+        except DisconnectionError as error:
+            answer = _failed(error)
+        left = None if deadline is None else deadline - self._runtime.now()
+        rest = self._tell_checkout(lease, record, told, answer)
+        return self._finish(lease, rest, timeout, left)
 
     async def _is_usable(
         self, record: ConnectionRecord[ConnT], timeout: float | None, deadline: float | None
@@ -235,12 +292,26 @@ class Checkouts(Generic[ConnT]):
             await self._connector.open(lease, record)
 
     async def _tell_checkout(
-        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]
+        self,
+        lease: Lease[ConnT],
+        record: ConnectionRecord[ConnT],
+        told: int = 0,
+        answer: Any = None,
     ) -> None:
+        """Tell the checkout listeners that have not been told.
+
+        Args:
+            lease: has the slot.
+            record: the slot.
+            told: how many have been.
+            answer: what the last of them is still at.
+        """
         announcer = self._announcer
         for attempt in (1, 2):
             try:
-                for listener in announcer.listeners.on_checkout:
+                if answer is not None:
+                    await self._runtime.call(False, lambda: answer)
+                for listener in announcer.listeners.on_checkout[told:]:
                     method = listener.checkout
                     await announcer.tell(record, method, record.connection, record, lease)
                 return
@@ -249,6 +320,7 @@ class Checkouts(Generic[ConnT]):
                     "Disconnection detected on checkout of %s", Label(record)
                 )
                 await self._closer.invalidate_alone(record, error)
+            told, answer = 0, None
             if attempt == 1:
                 await self._connect(lease, record)
                 lease._connection = record.connection
@@ -282,3 +354,11 @@ class Checkouts(Generic[ConnT]):
         else:
             # Its caller was cut short, or while it was connected or pinged its time was up.
             closer.drop(record)
+
+
+async def _failed(error: Exception) -> None:
+    """Raise it when awaited."""
+    try:
+        raise error
+    finally:
+        del error  # or else it and its traceback would hold each other

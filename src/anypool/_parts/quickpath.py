@@ -29,6 +29,7 @@ from .background import Background
 from .closer import Closer
 from .inspector import Inspector
 from .path import Path
+from .plainlisteners import PlainListeners
 from .resetwatch import ResetWatch
 
 ConnT = TypeVar("ConnT")
@@ -48,6 +49,7 @@ class QuickPath(Path[ConnT]):
         "_closer",
         "_in_place",
         "_inspector",
+        "_listeners",
         "_on_drop",
         "_out",
         "_queue",
@@ -64,6 +66,7 @@ class QuickPath(Path[ConnT]):
         background: Background,
         closer: Closer[ConnT],
         inspector: Inspector[ConnT],
+        listeners: PlainListeners[ConnT],
         reset_mode: ResetMode | None,
         lose_all: bool,
     ) -> None:
@@ -75,6 +78,7 @@ class QuickPath(Path[ConnT]):
             background: closes what can't be reset.
             closer: closes what isn't wanted back.
             inspector: knows what may be handed out.
+            listeners: are told of what they want to hear.
             reset_mode: see Attributes.
             lose_all: whether a failed reset may concern other connections, too.
         """
@@ -84,6 +88,7 @@ class QuickPath(Path[ConnT]):
         self._runtime = background.runtime
         self._closer = closer
         self._inspector = inspector
+        self._listeners = listeners
         self.reset_mode: ResetMode | None = reset_mode
         self.watches_resets = False
         # Whether resets are made here and now.
@@ -111,10 +116,10 @@ class QuickPath(Path[ConnT]):
         else:
             hash(caller)  # while it lives: who returns the lease may outlive it
         ledger = self._queue
+        if not ledger.simple_checkout:
+            return self._listeners.take(owner, caller)
         record = lease = None
         try:
-            if not ledger.simple_checkout:
-                return ledger.leases.new(owner, caller)
             record = ledger.idle.popleft()
             connection = record.connection
             if (
@@ -181,7 +186,7 @@ class QuickPath(Path[ConnT]):
             connection = record.connection
             if (
                 connection is None
-                or not (ledger.simple_checkin or self._is_wanted())
+                or not (ledger.simple_checkin or self._is_wanted(record))
                 or record._generation != ledger.generation
             ):
                 record._only_reset = False
@@ -217,7 +222,7 @@ class QuickPath(Path[ConnT]):
                 if not ledger.simple_checkin or record._generation != ledger.generation:
                     self._closer.tidy()
                 return None
-            if ledger.decide(ledger.take_back, record):
+            if self._listeners.take_back(record):
                 return None
         except Interrupting:
             ledger.dropped.append(record)  # what this one interrupts sees to it
@@ -227,9 +232,12 @@ class QuickPath(Path[ConnT]):
             raise
         return record
 
-    def _is_wanted(self) -> bool:
+    def _is_wanted(self, record: ConnectionRecord[ConnT]) -> bool:
         """Tell whether a slot that comes back clean is for a waiter, or to be kept."""
-        return self._queue.plain_checkin and self._queue.is_room()
+        queue = self._queue
+        if queue.plain_checkin:
+            return queue.is_room()
+        return self._listeners.are_told(record) and queue.is_room()
 
     async def give_back(
         self, record: ConnectionRecord[ConnT], hurried: bool = False
@@ -314,6 +322,11 @@ class QuickPath(Path[ConnT]):
             record._code, record._lasti = code, lasti
             if checkouts.is_ready(record):
                 ledger.leases.hand_over(lease, record, share)
+                if checkouts.tells:
+                    touched = True
+                    rest = checkouts.tell_at_once(lease, record, timeout, deadline)
+                    if rest is not None:
+                        run(rest)
                 return
             touched = True
             run(checkouts.fit_out(lease, share, timeout, deadline))

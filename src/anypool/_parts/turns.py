@@ -28,7 +28,17 @@ class Turns(Checkouts[ConnT]):
         self._keeper = keeper
 
     def is_ready(self, record: ConnectionRecord[ConnT]) -> bool:
-        return self._ledger.plain_checkout and self._inspector.is_ready(record)
+        return (
+            self._ledger.plain_checkout or self._tells_here(record)
+        ) and self._inspector.is_ready(record)
+
+    def _tells_here(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether listeners are called without a worker thread."""
+        return (
+            self.tells
+            and record.connection is not None
+            and not (record._driver.blocking and not self._runtime.blocking)
+        )
 
     def resume_care(self) -> None:
         self._keeper.resume()
