@@ -100,13 +100,13 @@ class Checkins(Generic[ConnT]):
 
     async def _tell_checkin(self, record: ConnectionRecord[ConnT]) -> Exception | None:
         # On one line: if this is interrupted, nobody is told twice.
-        (told, answer), record._told = record._told, UNTOLD
+        (told, left), record._told = record._told, UNTOLD
+        if isinstance(left, Exception):
+            await self._closer.invalidate(record, left, "listener")
+            return left
         try:
-            # What the quick path has left.
-            if isinstance(answer, Exception):
-                raise answer
-            if answer is not None:
-                await self._runtime.call(False, lambda: answer)
+            if left is not None:
+                await self._announcer.hear_out(left)
             for listener in self._announcer.listeners.on_checkin[told:]:
                 method = listener.checkin
                 await self._announcer.tell(record, method, record.connection, record)
@@ -114,8 +114,6 @@ class Checkins(Generic[ConnT]):
             # What it did to the connection is not known.
             await self._closer.invalidate(record, error, "listener")
             return error
-        finally:
-            del answer  # or else an error and its traceback would hold each other
         return None
 
     async def _tell_reset(self, record: ConnectionRecord[ConnT]) -> Exception | None:

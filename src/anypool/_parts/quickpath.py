@@ -213,8 +213,7 @@ class QuickPath(Path[ConnT]):
                     if reset is not None and isawaitable(reset):
                         run(reset)
                 except Exception as error:
-                    work = self._closer.invalidate(record, error, "reset")
-                    self._background.spawn(work)
+                    self._background.spawn(self._closer.invalidate(record, error, "reset"))
                     return record
             if ledger.simple_checkin:
                 ledger.put_idle(record)
@@ -235,9 +234,8 @@ class QuickPath(Path[ConnT]):
     def _is_wanted(self, record: ConnectionRecord[ConnT]) -> bool:
         """Tell whether a slot that comes back clean is for a waiter, or to be kept."""
         queue = self._queue
-        if queue.plain_checkin:
-            return queue.is_room()
-        return self._listeners.are_told(record) and queue.is_room()
+        told = queue.plain_checkin or self._listeners.are_told(record)
+        return told and queue.is_room()
 
     async def give_back(
         self, record: ConnectionRecord[ConnT], hurried: bool = False
@@ -291,7 +289,7 @@ class QuickPath(Path[ConnT]):
         code: CodeType,
         lasti: int,
     ) -> None:
-        # Checkouts.checkout() and acquire() once more, without coroutines: threads that
+        # Checkouts.checkout() once more, without coroutines: threads that
         # take turns find nothing of what they need in the processor's caches, so each
         # frame counts. 32 threads on 8 connections, time for a cycle beside
         # psycopg_pool's, with coroutines and without: 0.94 and 0.70 on CPython 3.11.
@@ -303,12 +301,10 @@ class QuickPath(Path[ConnT]):
         try:
             if key not in self._out:
                 ledger.leases.forget_dead_callers()
-                checkouts.resume_care()
-                may_wait = timeout is None or timeout > 0
-                waiter = ledger.decide(ledger.admit, lease, may_wait, False)
+                waiter = checkouts.enter(lease, timeout, False)
                 if waiter is not None:
                     try:
-                        if may_wait:
+                        if timeout is None or timeout > 0:
                             self._runtime.block(waiter.gate, timeout)
                     except BaseException:
                         ledger.decide(ledger.statistics.note_cancelled)
@@ -322,11 +318,10 @@ class QuickPath(Path[ConnT]):
             record._code, record._lasti = code, lasti
             if checkouts.is_ready(record):
                 ledger.leases.hand_over(lease, record, share)
-                if checkouts.tells:
-                    touched = True
-                    rest = checkouts.tell_at_once(lease, record, timeout, deadline)
-                    if rest is not None:
-                        run(rest)
+                touched = checkouts.tells
+                rest = touched and checkouts.tell_at_once(lease, record, timeout, deadline)
+                if rest:
+                    run(rest)
                 return
             touched = True
             run(checkouts.fit_out(lease, share, timeout, deadline))

@@ -215,14 +215,9 @@ class SingletonCheckouts(SharedCheckouts[ConnT]):
 
     __slots__ = ()
 
-    async def acquire(
-        self,
-        lease: Lease[ConnT],
-        timeout: float | None,
-        first: bool = False,
-        left: float | None = None,
-    ) -> None:
-        await super().acquire(lease, timeout, first, left)
+    evicts = True
+
+    async def close_evicted(self) -> None:
         ledger: Any = self._ledger
         if ledger.evicted:
             evicted = ledger.decide(ledger.take_evicted)
