@@ -32,6 +32,7 @@ class Checkouts(Generic[ConnT]):
         tells: whether who gets a slot that is ready has listeners to tell, and these are
             plain functions.
         evicts: whether one caller may have to make room for another.
+        is_choosy: whether a caller may have to take another slot than it got at first.
     """
 
     __slots__ = (
@@ -47,7 +48,7 @@ class Checkouts(Generic[ConnT]):
         "timeout",
     )
 
-    evicts = False
+    evicts = is_choosy = False
 
     def __init__(
         self,
@@ -209,23 +210,13 @@ class Checkouts(Generic[ConnT]):
         """Connect the lease's slot and tell the listeners, before the deadline."""
         leases = self._ledger.leases
         record = leases.out[lease._ref]
-        while not await self._is_usable(record, timeout, deadline):
+        while self.is_choosy and not await self._is_usable(record, timeout, deadline):
             code, lasti = record._code, record._lasti
             await self._acquire_another(lease, record, timeout, deadline)
             record = leases.out[lease._ref]
             record._code, record._lasti = code, lasti
         left = None if deadline is None else deadline - self._runtime.now()
-        await self._finish(lease, self._prepare(lease, record, share), timeout, left)
-
-    async def _finish(
-        self,
-        lease: Lease[ConnT],
-        work: Coroutine[Any, Any, None],
-        timeout: float | None,
-        left: float | None,
-    ) -> None:
-        """Do the last that a checkout needs, in what is left of its time."""
-        if not await self._runtime.within(left, work):
+        if not await self._runtime.within(left, self._prepare(lease, record, share)):
             self._fail_late("connecting", timeout)
         self._check_handed_over(lease)
 
@@ -265,9 +256,20 @@ class Checkouts(Generic[ConnT]):
                 return None
         except DisconnectionError as error:
             answer = _failed(error)
-        left = None if deadline is None else deadline - self._runtime.now()
         rest = self._tell_checkout(lease, record, told, answer)
-        return self._finish(lease, rest, timeout, left)
+        return self._tell_in_time(lease, rest, timeout, deadline)
+
+    async def _tell_in_time(
+        self,
+        lease: Lease[ConnT],
+        rest: Coroutine[Any, Any, None],
+        timeout: float | None,
+        deadline: float | None,
+    ) -> None:
+        left = None if deadline is None else deadline - self._runtime.now()
+        if not await self._runtime.within(left, rest):
+            self._fail_late("connecting", timeout)
+        self._check_handed_over(lease)
 
     async def _is_usable(
         self, record: ConnectionRecord[ConnT], timeout: float | None, deadline: float | None

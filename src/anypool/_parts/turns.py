@@ -21,6 +21,8 @@ class Turns(Checkouts[ConnT]):
 
     __slots__ = ("_keeper",)
 
+    is_choosy = True
+
     _ledger: QueueLedger[ConnT]
 
     def __init__(self, *args: Any, keeper: Keeper[ConnT]) -> None:
