@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from types import CodeType
-from typing import Any, Generic, cast
+from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -16,6 +16,9 @@ from .notes import Notes
 from .process import process
 
 ConnT = TypeVar("ConnT")
+
+UNTOLD: Final = 0, None
+"""See ConnectionRecord: no listener has been told of its return."""
 
 
 class ConnectionRecord(Generic[ConnT]):
@@ -52,6 +55,7 @@ class ConnectionRecord(Generic[ConnT]):
         "_resetting",
         "_serial",
         "_since",
+        "_told",
         "_users",
         "_uses",
         "_worker",
@@ -80,6 +84,7 @@ class ConnectionRecord(Generic[ConnT]):
     _resetting: Any
     _serial: int
     _since: float
+    _told: tuple[int, Any]
     _users: int
     _worker: int
 
@@ -105,6 +110,9 @@ class ConnectionRecord(Generic[ConnT]):
         self._resets_blindly = self._quick_reset = False
         # The task in whose time it is reset, where no deadline bounds that: see ResetWatch.
         self._resetting = None
+        # Of a slot on its way back: how many listeners have been told of that already, and
+        # what is left of the last: an error, or an awaitable.
+        self._told = UNTOLD
         # Whether somebody has begun to close its connection.
         self._ending = False
         self._serial = 0

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from .._core.errors import TooManyWaitersError
 from .._core.lease import Lease
-from .._core.record import ConnectionRecord
+from .._core.record import UNTOLD, ConnectionRecord
 from .._core.waiter import Waiter
 from .growth import Growth
 from .ledger import Ledger
@@ -37,6 +37,8 @@ class QueueLedger(Ledger[ConnT]):
         max_waiting: how many callers may wait; None: no limit.
         suspended: whether all checkouts are held back.
         growth: what is known of connects.
+        calm: whether checkouts and returns go on without a look at others: nobody waits,
+            and nothing is held back.
         plain_checkout: whether a checkout has nobody to tell.
         plain_checkin: whether a return has nobody to tell, and at most a quick reset to do.
         simple_checkout: whether the quick path may be taken; see weigh().
@@ -44,6 +46,7 @@ class QueueLedger(Ledger[ConnT]):
     """
 
     __slots__ = (
+        "calm",
         "capacity",
         "growth",
         "idle",
@@ -79,7 +82,7 @@ class QueueLedger(Ledger[ConnT]):
         self.max_waiting = max_waiting
         self.suspended = False
         self.plain_checkout = self.plain_checkin = False
-        self.simple_checkout = self.simple_checkin = False
+        self.simple_checkout = self.simple_checkin = self.calm = False
         self.keep = self.capacity = 0
 
     def clear(self) -> None:
@@ -121,7 +124,7 @@ class QueueLedger(Ledger[ConnT]):
             self.waiters.move_to_end(waiter.ref, last=False)
         # What weigh() would say; before the look at what is idle, so that no return is
         # missed.
-        self.simple_checkout = self.simple_checkin = False
+        self.simple_checkout = self.simple_checkin = self.calm = False
         if self.idle or self.total < self.capacity:
             self._serve()
         if waiter.record is not None:
@@ -211,6 +214,7 @@ class QueueLedger(Ledger[ConnT]):
             and (record.connection is not None or not self.opened)
         )
         if wanted:
+            record._told = UNTOLD
             self.put_idle(record)
             self._serve()
         return wanted
@@ -236,7 +240,7 @@ class QueueLedger(Ledger[ConnT]):
         To be called whenever something changes that counts here.
         """
         # With somebody waiting, nobody may overtake.
-        calm = not self.waiters and not self.suspended and not self.closed
+        self.calm = calm = not self.waiters and not self.suspended and not self.closed
         checkin = self.plain_checkin and calm and self.total <= self.keep
         self.simple_checkout, self.simple_checkin = self.plain_checkout and calm, checkin
 

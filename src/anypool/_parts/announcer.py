@@ -80,6 +80,10 @@ class Announcer(Generic[ConnT]):
         in_thread = record._driver.blocking and not iscoroutinefunction(method)
         await self._runtime.call(in_thread, method, *args)
 
+    async def hear_out(self, answer: Any) -> None:
+        """Await what a listener has returned that was called already."""
+        await self._runtime.call(False, lambda: answer)
+
     async def tell_of_end(
         self, record: ConnectionRecord[ConnT], method: Callable[..., Any], *args: Any
     ) -> None:

@@ -8,7 +8,7 @@ from weakref import ref
 from typing_extensions import TypeVar
 
 from .._core.lease import Lease
-from .._core.record import ConnectionRecord
+from .._core.record import UNTOLD, ConnectionRecord
 from .._core.stats import CloseReason
 from .._ledgers.ledger import Ledger
 from .announcer import Announcer, Label
@@ -99,8 +99,15 @@ class Checkins(Generic[ConnT]):
             self._ledger.decide(self._ledger.forget, record)
 
     async def _tell_checkin(self, record: ConnectionRecord[ConnT]) -> Exception | None:
+        # On one line: if this is interrupted, nobody is told twice.
+        (told, left), record._told = record._told, UNTOLD
+        if isinstance(left, Exception):
+            await self._closer.invalidate(record, left, "listener")
+            return left
         try:
-            for listener in self._announcer.listeners.on_checkin:
+            if left is not None:
+                await self._announcer.hear_out(left)
+            for listener in self._announcer.listeners.on_checkin[told:]:
                 method = listener.checkin
                 await self._announcer.tell(record, method, record.connection, record)
         except Exception as error:

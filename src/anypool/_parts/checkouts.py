@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from inspect import isawaitable
 from types import CodeType
-from typing import Any, Generic, NoReturn
+from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from .._core.errors import (
-    DisconnectionError,
-    InvalidRequestError,
-    PoolClosedError,
-    PoolDeadlockError,
-    PoolTimeoutError,
-    TooManyWaitersError,
-)
+from .._core.errors import DisconnectionError, InvalidRequestError
 from .._core.lease import Lease
 from .._core.options import POOL_DEFAULT
 from .._core.record import ConnectionRecord
-from .._core.report import Cause
 from .._core.waiter import Waiter
-from .._core.waits import waits
 from .._ledgers.ledger import Ledger
 from .announcer import Announcer, Label
 from .checkins import Checkins
 from .closer import Closer
 from .connector import Connector
-from .deadlocks import Deadlocks
-from .diagnosis import Diagnosis
 from .inspector import Inspector
+from .waiting import Waiting
 
 ConnT = TypeVar("ConnT")
 
@@ -38,6 +30,11 @@ class Checkouts(Generic[ConnT]):
 
     Attributes:
         timeout: seconds for a whole checkout, if its caller doesn't say; None: no limit.
+        tells: whether who gets a slot that is ready has listeners to tell, and these are
+            plain functions.
+        waiting: lets callers into the queue, and sees them out of it.
+        evicts: whether one caller may have to make room for another.
+        is_choosy: whether a caller may have to take another slot than it got at first.
     """
 
     __slots__ = (
@@ -45,15 +42,16 @@ class Checkouts(Generic[ConnT]):
         "_checkins",
         "_closer",
         "_connector",
-        "_deadlocks",
         "_decide",
-        "_diagnosis",
         "_inspector",
         "_ledger",
         "_runtime",
-        "_slow",
+        "tells",
         "timeout",
+        "waiting",
     )
+
+    evicts = is_choosy = False
 
     def __init__(
         self,
@@ -64,10 +62,8 @@ class Checkouts(Generic[ConnT]):
         connector: Connector[ConnT],
         inspector: Inspector[ConnT],
         checkins: Checkins[ConnT],
-        diagnosis: Diagnosis,
-        deadlocks: Deadlocks,
+        waiting: Waiting[ConnT],
         timeout: float | None,
-        slow: float | None,
     ) -> None:
         self._ledger = ledger
         self._decide = ledger.decide
@@ -77,10 +73,9 @@ class Checkouts(Generic[ConnT]):
         self._connector = connector
         self._inspector = inspector
         self._checkins = checkins
-        self._diagnosis = diagnosis
-        self._deadlocks = deadlocks
+        self.waiting = waiting
         self.timeout = timeout
-        self._slow = slow
+        self.tells = False
 
     async def checkout(
         self,
@@ -89,11 +84,11 @@ class Checkouts(Generic[ConnT]):
         timeout: float | None,
         code: CodeType,
         lasti: int,
-    ) -> None:
+    ) -> Lease[ConnT]:
         """Do all that a checkout may need: a slot, a connection, the listeners.
 
         Args:
-            lease: gets the connection.
+            lease: gets the connection, and is returned.
             share: whether the caller's nested checkouts get the same.
             timeout: seconds that all this may take.
             code: the caller's code.
@@ -110,15 +105,42 @@ class Checkouts(Generic[ConnT]):
         try:
             if key not in out:
                 self._ledger.leases.forget_dead_callers()
-                await self.acquire(lease, timeout, code, lasti)
+                waiter = self.enter(lease, timeout, False)
+                if waiter is not None:
+                    # wait_for_turn() in place: a coroutine of its own takes 280 bytes more
+                    # for each who waits (CPython 3.11).
+                    waiting, failure = self.waiting, None
+                    try:
+                        if timeout is None or timeout > 0:
+                            waiting.begin(lease, waiter, timeout, code, lasti)
+                            await self._runtime.wait(waiter.gate, timeout)
+                        failure = waiting.end(waiter, timeout)
+                    except BaseException as error:
+                        waiting.note_left(error)
+                        raise
+                    finally:
+                        waiting.leave(lease, waiter)
+                    if failure is not None and waiter.record is None:
+                        try:
+                            raise failure
+                        finally:
+                            del failure  # it and its traceback would hold each other
+                if self.evicts:
+                    await self.close_evicted()
             record = out[key]
             record._code, record._lasti = code, lasti
             if self.is_ready(record):
                 # Handed over as it is. Measured on CPython 3.11, within() takes 10 µs.
                 self._ledger.hand_over(lease, record, share)
-                return
+                if self.tells:
+                    touched = True
+                    rest = self.tell_at_once(lease, record, timeout, deadline)
+                    if rest is not None:
+                        await rest
+                return lease
             touched = True
             await self.fit_out(lease, share, timeout, deadline)
+            return lease
         except BaseException as error:
             await self.undo(lease, error, touched)
             raise
@@ -129,146 +151,52 @@ class Checkouts(Generic[ConnT]):
 
     # A slot.
 
-    async def acquire(
-        self,
-        lease: Lease[ConnT],
-        timeout: float | None,
-        code: CodeType | None,
-        lasti: int,
-        first: bool = False,
-        left: float | None = None,
-    ) -> None:
-        """Get a slot for the lease, in turn.
+    def enter(self, lease: Lease[ConnT], timeout: float | None, first: bool) -> Any:
+        """Get a slot for the lease, or a place in the queue.
 
         Args:
             lease: gets a slot.
             timeout: that of the checkout.
-            code: the caller's code.
-            lasti: where in that the caller is.
             first: whether it has waited already, and goes before all others.
-            left: what is then left of the timeout.
+
+        Returns:
+            None, or the Waiter that it is by now.
         """
         self.resume_care()
-        ledger = self._ledger
         may_wait = timeout is None or timeout > 0
-        waiter = self.admit(lease, may_wait, first)
-        if waiter is None:
-            return
-        failure: Exception | None = None
+        return self.waiting.admit(lease, may_wait, first)
+
+    async def wait_for_turn(
+        self,
+        lease: Lease[ConnT],
+        waiter: Waiter[ConnT],
+        timeout: float | None,
+        left: float | None,
+        place: tuple[CodeType | None, int],
+    ) -> None:
+        """Wait in the queue for what is left of the timeout; if that is 0, not at all."""
+        waiting, failure = self.waiting, None
         try:
-            if may_wait:
-                self.begin_wait(lease, waiter, timeout, code, lasti)
-                await self._runtime.wait(waiter.gate, left if first else timeout)
-            failure = self.end_wait(waiter, timeout)
+            if timeout is None or timeout > 0:
+                waiting.begin(lease, waiter, timeout, *place)
+                await self._runtime.wait(waiter.gate, left)
+            failure = waiting.end(waiter, timeout)
         except BaseException as error:
-            self.note_left(error)
+            waiting.note_left(error)
             raise
         finally:
-            waits.pop(lease._caller, None)
-            # From here on nothing can be given to this waiter. If it was given a slot
-            # already, that stands in the books; who leaves has to give it back.
-            if waiter.record is None:
-                self._decide(ledger.withdraw, waiter.ref)
+            waiting.leave(lease, waiter)
         if failure is not None and waiter.record is None:
             try:
                 raise failure
             finally:
                 del failure  # or else it and its traceback would hold each other
 
-    def admit(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> Any:
-        """Ask the ledger for a slot, or for a place in the queue; see Ledger.claim().
-
-        Raises:
-            PoolClosedError: the pool is closed.
-            TooManyWaitersError: the caller may not wait.
-        """
-        ledger = self._ledger
-        try:
-            return self._decide(ledger.admit, lease, may_wait, first)
-        except TooManyWaitersError as error:
-            self._decide(ledger.statistics.note_refused)
-            report = self._diagnosis.report(str(error), refused=True)
-            refusal = TooManyWaitersError(report.text())
-            refusal.report = report
-            raise refusal from None
-
-    def begin_wait(
-        self,
-        lease: Lease[ConnT],
-        waiter: Waiter[ConnT],
-        timeout: float | None,
-        code: CodeType | None,
-        lasti: int,
-    ) -> None:
-        """Take note of a caller who is about to wait.
-
-        Raises:
-            PoolDeadlockError: it would wait in a ring, and that is to be raised at once.
-        """
-        waiter.code, waiter.lasti = code, lasti
-        waits[lease._caller] = self._ledger
-        if self._deadlocks.look(waiter.since):
-            raise self._timed_out("waiting", timeout, waiter.since)
-
-    def note_left(self, error: BaseException) -> None:
-        """Take note of a caller who waits no more."""
-        if not isinstance(error, (PoolDeadlockError, PoolClosedError)):
-            self._decide(self._ledger.statistics.note_cancelled)
-
-    def end_wait(
-        self, waiter: Waiter[ConnT], timeout: float | None
-    ) -> PoolTimeoutError | None:
-        """Take note of a caller who has waited, and stands in the queue yet.
-
-        Returns:
-            What it gets if it has waited in vain.
-
-        Raises:
-            PoolClosedError: it has, since the pool is closed.
-        """
-        since = waiter.since
-        waited = self._runtime.now() - since
-        slow = self._slow is not None and waited > self._slow
-        if slow and waiter.record is not None:
-            report = self._diagnosis.report("", phase="waiting", since=since)
-            self._announcer.log.warning(
-                "Slow checkout: waited %.2f s; %s: %s",
-                *(waited, report.cause.value, report.evidence),
-            )
-        if waiter.record is not None:
-            return None
-        self._ledger.check_open()
-        self._decide(self._ledger.statistics.note_timeout)
-        return self._timed_out("waiting", timeout, since)
+    async def close_evicted(self) -> None:
+        """Close what had to make room for this caller."""
 
     def resume_care(self) -> None:
         """Have an open pool looked after where it is now."""
-
-    def _fail_late(
-        self, phase: str, timeout: float | None, since: float | None
-    ) -> NoReturn:
-        """Raise what a caller gets whose time is up."""
-        self._decide(self._ledger.statistics.note_timeout)
-        raise self._timed_out(phase, timeout, since)
-
-    def _timed_out(
-        self, phase: str, timeout: float | None, since: float | None
-    ) -> PoolTimeoutError:
-        """Make the error of a caller whose time is up, or who waits in a ring."""
-        report = self._diagnosis.report(
-            self._headline(phase, timeout), since=since, timeout=timeout, phase=phase
-        )
-        if report.cause is Cause.DEADLOCK and phase == "waiting":
-            error: PoolTimeoutError = PoolDeadlockError(report.text())
-        else:
-            error = PoolTimeoutError(report.text())
-        error.report = report
-        return error
-
-    def _headline(self, phase: str, timeout: float | None) -> str:
-        """Say in a line what happened to such a caller."""
-        limit = "" if timeout is None else f", timeout {timeout:g}"
-        return f"{self._ledger.name}: {phase} timed out{limit}"
 
     # Its connection.
 
@@ -282,19 +210,66 @@ class Checkouts(Generic[ConnT]):
         """Connect the lease's slot and tell the listeners, before the deadline."""
         leases = self._ledger.leases
         record = leases.out[lease._ref]
-        while not await self._is_usable(record, timeout, deadline):
+        while self.is_choosy and not await self._is_usable(record, timeout, deadline):
             code, lasti = record._code, record._lasti
             await self._acquire_another(lease, record, timeout, deadline)
             record = leases.out[lease._ref]
             record._code, record._lasti = code, lasti
         left = None if deadline is None else deadline - self._runtime.now()
         if not await self._runtime.within(left, self._prepare(lease, record, share)):
-            self._fail_late("connecting", timeout, began(timeout, deadline))
-        self._ledger.check_open()
-        if lease._ref not in leases.out and lease._ref not in leases.detached:
+            self.waiting.fail_late("connecting", timeout, deadline)
+        self._check_handed_over(lease)
+
+    def _check_handed_over(self, lease: Lease[ConnT]) -> None:
+        """See whether the lease still has what it was given."""
+        ledger = self._ledger
+        if ledger.closed:
+            ledger.check_open()
+        if lease._ref not in ledger.leases.out and lease._ref not in ledger.leases.detached:
             raise InvalidRequestError(
                 "This connection is closed: a checkout listener closed it"
             )
+
+    def tell_at_once(
+        self,
+        lease: Lease[ConnT],
+        record: ConnectionRecord[ConnT],
+        timeout: float | None,
+        deadline: float | None,
+    ) -> Coroutine[Any, Any, None] | None:
+        """Tell listeners that are plain functions; return what is left to do, if any.
+
+        The same as fit_out() does for a slot that is ready, but without a coroutine.
+        """
+        listeners: Any = self._announcer.listeners
+        told, answer = 0, None
+        try:
+            for listener in listeners.on_checkout:
+                told += 1
+                answer = listener.checkout(record.connection, record, lease)
+                if answer is not None and isawaitable(answer):
+                    break
+            else:
+                if deadline is not None and self._runtime.now() > deadline:
+                    self.waiting.fail_late("connecting", timeout, deadline)
+                self._check_handed_over(lease)
+                return None
+        except DisconnectionError as error:
+            answer = _failed(error)
+        rest = self._tell_checkout(lease, record, told, answer)
+        return self._tell_in_time(lease, rest, timeout, deadline)
+
+    async def _tell_in_time(
+        self,
+        lease: Lease[ConnT],
+        rest: Coroutine[Any, Any, None],
+        timeout: float | None,
+        deadline: float | None,
+    ) -> None:
+        left = None if deadline is None else deadline - self._runtime.now()
+        if not await self._runtime.within(left, rest):
+            self.waiting.fail_late("connecting", timeout, deadline)
+        self._check_handed_over(lease)
 
     async def _is_usable(
         self, record: ConnectionRecord[ConnT], timeout: float | None, deadline: float | None
@@ -314,10 +289,11 @@ class Checkouts(Generic[ConnT]):
             self._closer.put_back(record)
         left = None if deadline is None else deadline - self._runtime.now()
         if left is not None and left <= 0:
-            self._fail_late("connecting", timeout, began(timeout, deadline))
-        await self.acquire(
-            lease, timeout, record._code, record._lasti, first=True, left=left
-        )
+            self.waiting.fail_late("connecting", timeout, deadline)
+        waiter = self.enter(lease, timeout, True)
+        if waiter is not None:
+            place = record._code, record._lasti
+            await self.wait_for_turn(lease, waiter, timeout, left, place)
 
     async def _prepare(
         self, lease: Lease[ConnT], record: ConnectionRecord[ConnT], share: bool
@@ -344,12 +320,26 @@ class Checkouts(Generic[ConnT]):
             await self._connector.open(lease, record)
 
     async def _tell_checkout(
-        self, lease: Lease[ConnT], record: ConnectionRecord[ConnT]
+        self,
+        lease: Lease[ConnT],
+        record: ConnectionRecord[ConnT],
+        told: int = 0,
+        answer: Any = None,
     ) -> None:
+        """Tell the checkout listeners that have not been told.
+
+        Args:
+            lease: has the slot.
+            record: the slot.
+            told: how many have been.
+            answer: what the last of them is still at.
+        """
         announcer = self._announcer
         for attempt in (1, 2):
             try:
-                for listener in announcer.listeners.on_checkout:
+                if answer is not None:
+                    await announcer.hear_out(answer)
+                for listener in announcer.listeners.on_checkout[told:]:
                     method = listener.checkout
                     await announcer.tell(record, method, record.connection, record, lease)
                 return
@@ -358,6 +348,7 @@ class Checkouts(Generic[ConnT]):
                     "Disconnection detected on checkout of %s", Label(record)
                 )
                 await self._closer.invalidate_alone(record, error)
+            told, answer = 0, None
             if attempt == 1:
                 await self._connect(lease, record)
                 lease._connection = record.connection
@@ -393,6 +384,9 @@ class Checkouts(Generic[ConnT]):
             closer.drop(record)
 
 
-def began(timeout: float | None, deadline: float | None) -> float | None:
-    """Return when a checkout began that has this deadline."""
-    return None if timeout is None or deadline is None else deadline - timeout
+async def _failed(error: Exception) -> None:
+    """Raise it when awaited."""
+    try:
+        raise error
+    finally:
+        del error  # or else it and its traceback would hold each other

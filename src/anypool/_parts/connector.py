@@ -161,10 +161,10 @@ class Connector(Generic[ConnT]):
         await self._note_data(record)
         log.info("Created new connection %s", Label(record))
         try:
-            await self._announcer.tell_first_connect(record)
-            await self._announcer.tell_connect(record)
             listeners = self._announcer.listeners
             if listeners.on_first_connect or listeners.on_connect:
+                await self._announcer.tell_first_connect(record)
+                await self._announcer.tell_connect(record)
                 await self._note_baseline(record, record._baseline)
         except Exception as error:
             # Half initialised: nobody may ever get this one.

@@ -68,7 +68,9 @@ class Resetter(Generic[ConnT]):
         driver, connection = record._driver, record.connection
         assert connection is not None
         call, full = self._runtime.call, mode == "full"
-        state = await self._interrupt(record, hurried)
+        state = driver.state(connection, record._baseline)
+        if hurried or state is BUSY or state is CLOSED:
+            state = await self._interrupt(record, hurried)
         if hurried or full or state is not CLEAN:
             record._dirty += state is not CLEAN and not record._resets_blindly
             await call(driver.blocking, self._begin_reset, record, mode)

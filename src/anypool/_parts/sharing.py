@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from threading import get_ident
-from types import CodeType
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -216,16 +215,9 @@ class SingletonCheckouts(SharedCheckouts[ConnT]):
 
     __slots__ = ()
 
-    async def acquire(
-        self,
-        lease: Lease[ConnT],
-        timeout: float | None,
-        code: CodeType | None,
-        lasti: int,
-        first: bool = False,
-        left: float | None = None,
-    ) -> None:
-        await super().acquire(lease, timeout, code, lasti, first, left)
+    evicts = True
+
+    async def close_evicted(self) -> None:
         ledger: Any = self._ledger
         if ledger.evicted:
             evicted = ledger.decide(ledger.take_evicted)

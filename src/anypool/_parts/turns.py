@@ -6,11 +6,10 @@ from typing import Any
 
 from typing_extensions import TypeVar
 
-from .._core.errors import PoolTimeoutError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._ledgers.queue import QueueLedger
-from .checkouts import Checkouts, began
+from .checkouts import Checkouts
 from .keeper import Keeper
 
 ConnT = TypeVar("ConnT")
@@ -21,6 +20,8 @@ class Turns(Checkouts[ConnT]):
 
     __slots__ = ("_keeper",)
 
+    is_choosy = True
+
     _ledger: QueueLedger[ConnT]
 
     def __init__(self, *args: Any, keeper: Keeper[ConnT]) -> None:
@@ -28,7 +29,17 @@ class Turns(Checkouts[ConnT]):
         self._keeper = keeper
 
     def is_ready(self, record: ConnectionRecord[ConnT]) -> bool:
-        return self._ledger.plain_checkout and self._inspector.is_ready(record)
+        return (
+            self._ledger.plain_checkout or self._tells_here(record)
+        ) and self._inspector.is_ready(record)
+
+    def _tells_here(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether listeners are called without a worker thread."""
+        return (
+            self.tells
+            and record.connection is not None
+            and not (record._driver.blocking and not self._runtime.blocking)
+        )
 
     def resume_care(self) -> None:
         self._keeper.resume()
@@ -52,7 +63,7 @@ class Turns(Checkouts[ConnT]):
         if record.connection is not None and (
             not in_time or (left_to_thread and timeout == 0)
         ):
-            self._fail_late("connecting", timeout, began(timeout, deadline))
+            self.waiting.fail_late("connecting", timeout, deadline)
         if not self._ledger.opened or timeout == 0:
             return not left_to_thread
         return record.connection is not None and not left_to_thread
@@ -70,22 +81,3 @@ class Turns(Checkouts[ConnT]):
         # Else _is_usable() has looked at what there is.
         if record.connection is None or not self._is_looked_at(record):
             await super()._connect(lease, record)
-
-    def _timed_out(
-        self, phase: str, timeout: float | None, since: float | None
-    ) -> PoolTimeoutError:
-        error = super()._timed_out(phase, timeout, since)
-        error.__cause__ = self._ledger.growth.backoff.error
-        return error
-
-    def _headline(self, phase: str, timeout: float | None) -> str:
-        ledger = self._ledger
-        limit = "no timeout" if timeout is None else f"timeout {timeout:g}"
-        if ledger.growth.backoff.error is not None:
-            return f"QueuePool: no connection, connecting failed, {limit}"
-        if phase != "waiting":
-            return f"QueuePool: {phase} timed out, {limit}"
-        return (
-            f"QueuePool limit of size {ledger.size} overflow {ledger.total - ledger.size} "
-            f"reached, connection timed out, {limit}"
-        )

@@ -37,6 +37,7 @@ from .._parts.leakwatch import LeakWatch
 from .._parts.path import Path
 from .._parts.reclaimer import Reclaimer
 from .._parts.shutdown import Shutdown
+from .._parts.waiting import Waiting
 from .._runtimes.loop import AnyioRuntime
 from .parts import Kinds, Parts
 
@@ -176,11 +177,15 @@ class Assembly(Generic[ConnT]):
             parts.connector,
             parts.inspector,
             parts.checkins,
-            parts.diagnosis,
-            parts.deadlocks,
+            Waiting(*self._of_waiting(parts)),
             None,
-            self._options["slow_checkout"],
         )
+
+    def _of_waiting(self, parts: Parts) -> tuple[Any, ...]:
+        """Return what Waiting is made of."""
+        slow = self._options["slow_checkout"]
+        runtime, log = self._runtime, self._log
+        return self._ledger, runtime, log, parts.diagnosis, parts.deadlocks, slow
 
     def _note_settings(self) -> None:
         """Sum up what the quick path must know of listeners and logging."""

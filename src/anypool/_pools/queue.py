@@ -20,12 +20,13 @@ from .._core.process import process
 from .._ledgers.ledger import Ledger
 from .._ledgers.queue import QueueLedger
 from .._ledgers.surroundings import Calls
-from .._parts.checkouts import Checkouts
 from .._parts.inspector import QueueInspector
 from .._parts.keeper import Keeper
 from .._parts.path import Path
+from .._parts.plainlisteners import PlainListeners, all_plain
 from .._parts.quickpath import QuickPath
 from .._parts.turns import Turns
+from .._parts.waiting import QueueWaiting
 from .._parts.warmup import WarmUp
 from .base import Pool
 from .parts import Kinds, Parts
@@ -61,7 +62,7 @@ class QueuePool(Pool[ConnT]):
         TypeError, ValueError: an option is not what it should be; the message names it.
     """
 
-    __slots__ = ("_keeper", "_own", "_warm_up")
+    __slots__ = ("_keeper", "_own", "_plain_listeners", "_turns", "_warm_up")
 
     _kinds = Kinds(inspector=QueueInspector)
     _ledger: QueueLedger[ConnT]
@@ -154,22 +155,26 @@ class QueuePool(Pool[ConnT]):
             timeout=self._own["timeout"],
             leaks=self._leaks,
         )
+        self._turns = self._new_turns(parts)
+        self._plain_listeners: PlainListeners[ConnT]
+        self._plain_listeners = PlainListeners(self._ledger, parts.announcer, parts.closer)
         self._warm_up = WarmUp(self._ledger, self._runtime)
         return QuickPath(
             self._ledger,
             self._runtime,
-            self._new_checkouts(parts),
+            self._turns,
             parts.checkins,
             self._reclaimer,
             background=parts.background,
             closer=parts.closer,
             inspector=parts.inspector,
             leaks=self._leaks,
+            listeners=self._plain_listeners,
             reset_mode=self._options["reset_on_return"],
             lose_all=self._options["on_disconnect"] == "pool",
         )
 
-    def _new_checkouts(self, parts: Parts) -> Checkouts[ConnT]:
+    def _new_turns(self, parts: Parts) -> Turns[ConnT]:
         return Turns(
             self._ledger,
             self._runtime,
@@ -178,10 +183,8 @@ class QueuePool(Pool[ConnT]):
             parts.connector,
             parts.inspector,
             parts.checkins,
-            parts.diagnosis,
-            parts.deadlocks,
+            QueueWaiting(*self._of_waiting(parts)),
             self._own["timeout"],
-            self._options["slow_checkout"],
             keeper=self._keeper,
         )
 
@@ -189,9 +192,14 @@ class QueuePool(Pool[ConnT]):
         announcer, mode = self._parts.announcer, self._options["reset_on_return"]
         listeners, quiet = announcer.listeners, not announcer.chatty
         checkout = quiet and not listeners.on_checkout
-        checkin = quiet and not (listeners.on_checkin or listeners.on_reset)
+        quick_return = quiet and not listeners.on_reset and mode != "full"
+        checkin = quick_return and not listeners.on_checkin
+        plain_checkouts = all_plain(each.checkout for each in listeners.on_checkout)
+        plain_checkins = all_plain(each.checkin for each in listeners.on_checkin)
         ledger = self._ledger
-        ledger.decide(ledger.set_plain, checkout, checkin and mode != "full")
+        ledger.decide(ledger.set_plain, checkout, checkin)
+        self._turns.tells = quiet and bool(listeners.on_checkout) and plain_checkouts
+        self._plain_listeners.hear_returns = quick_return and plain_checkins
 
     def _recreate_options(self) -> dict[str, Any]:
         return super()._recreate_options() | self._own
