@@ -178,7 +178,7 @@ def test_it_pauses_longer_with_each_failure_and_tries_one_at_a_time() -> None:
         stage.keeper.tend()
         assert not stage.runtime.begun  # the pause is not over
         stage.pass_time(0.011)
-        stage.keeper.tend()
+        assert stage.keeper.tend() == float("inf")  # what is under way tells when it ends
         assert stage.runtime.run_all() == 1
         delays.append(stage.ledger.growth.backoff.resume_at - stage.runtime.time)
     # It had failed three times by then.
@@ -487,6 +487,22 @@ def test_an_error_in_a_look_does_not_end_it(caplog: pytest.LogCaptureFixture) ->
     stage.ledger.idle.clear()
     stage.keeper.kick()
     care.send(None)
+    stage.keeper.stop()
+    drive(care)
+
+
+def test_a_look_whose_task_was_cancelled_is_taken_by_another() -> None:
+    stage = Kept()
+    stage.keeper.start()
+    ((care, _),) = stage.runtime.begun
+    stage.runtime.begun.clear()
+    begin(care)
+    stage.keeper.resume()
+    assert not stage.runtime.begun  # there is one
+    cut_short(care)
+    stage.keeper.resume()
+    ((care, _),) = stage.runtime.begun
+    begin(care)
     stage.keeper.stop()
     drive(care)
 
