@@ -43,7 +43,9 @@ def test_pool_that_is_dropped_during_a_look_lives_until_that_has_ended(
 
     async def main() -> None:
         await begin()
-        care = pools[0]()._keeper._care
+        pool: Any = pools[0]()
+        care = pool._keeper._care
+        del pool
         await mode.until(lambda: care._gate is not None)
         holder.insert(0, "armed")
         care.kick()

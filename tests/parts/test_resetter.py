@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -15,10 +16,12 @@ from anypool._core.driver import (
     TWO_PHASE,
     CannotReset,
 )
+from anypool._ledgers.static import StaticLedger
 from anypool._parts.resetter import Resetter
-from anypool._parts.sharing import SharedResetter
+from anypool._parts.sharing import SharedCloser, SharedResetter
 
 from .stage import ConnectTold, Driver, Fault, Interrupt, Stage, drive
+from .surroundings import Caller, Owner
 
 GONE = ["close"]
 STUCK = ["interrupt", "close"]
@@ -81,9 +84,9 @@ TABLE: list[tuple[list[Any], bool, list[str], list[str], list[str]]] = [
 ]
 
 
-def _made(mode: Any, driver: Driver, kind: Any = Resetter) -> tuple[Stage, Any, Any]:
+def _made(mode: Any, driver: Driver) -> tuple[Stage, Any, Any]:
     stage = Stage(driver=driver, listeners=[ConnectTold(driver.steps)])
-    resetter = kind(stage.runtime, stage.announcer, stage.closer, mode)
+    resetter: Any = Resetter(stage.runtime, stage.announcer, stage.closer, mode)
     record = stage.slot()
     driver.steps.clear()
     stage.runtime.in_threads.clear()
@@ -172,15 +175,28 @@ def test_an_empty_slot_is_quiet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("users", "state", "left"),
-    [(2, BUSY, True), (1, BUSY, False), (2, OPEN, False), (1, OPEN, False)],
+    ("others", "state", "left"),
+    [
+        ("have it", BUSY, True),
+        ("are just coming", BUSY, False),
+        ("none", BUSY, False),
+        ("have it", OPEN, False),
+    ],
 )
 def test_nothing_of_another_caller_is_interrupted(
-    users: int, state: Any, left: bool
+    others: str, state: Any, left: bool
 ) -> None:
     driver = Driver()
-    _, resetter, record = _made("rollback", driver, SharedResetter)
-    record._users = users
-    driver.states.extend([state] * (1 + (users > 1)))
+    stage = Stage(driver=driver, closer=SharedCloser, ledger=StaticLedger)
+    resetter: Any = SharedResetter(stage.runtime, stage.announcer, stage.closer, "rollback")
+    record = stage.ledger.new_record()
+    drive(stage.connector.connect(record))
+    record._users = 1  # who returns it
+    lease = stage.ledger.leases.new(Owner(), ref(Caller()))
+    if others != "none":
+        stage.ledger.share(lease, record)
+    if others == "have it":
+        stage.ledger.leases.hand_over(lease, record, False)
+    driver.states.extend([state] * (1 + (record._users > 1)))
     drive(resetter.make_quiet(record, False))
     assert (driver.steps == []) == left
