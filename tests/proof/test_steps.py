@@ -220,9 +220,7 @@ class Pass:
             capacity=self.capacity,
             where=self.name,
         )
-        # Known: who comes before a forgotten lease is back shares its connection as it is.
-        early = self.ending == "drop" and self.witness.shared
-        if self.left and error is None and not (self.fired or early):
+        if self.left and error is None and not self.fired:
             kept = self.left not in LOST and self.kind != "NullPool"
             following = len(self.witness.connections) - self.used.number
             assert following == (not kept), f"{self.name}: {self.witness.events}"

@@ -14,13 +14,17 @@ class Background:
     """Begins work that no caller waits for.
 
     The work keeps its pool alive, whose parts it uses.
+
+    Attributes:
+        runtime: where it is done.
+        pool: refers to the pool, if that is still there.
     """
 
-    __slots__ = ("_pool", "runtime")
+    __slots__ = ("pool", "runtime")
 
     def __init__(self, runtime: Any, pool: ref[Any]) -> None:
         self.runtime = runtime
-        self._pool = pool
+        self.pool = pool
 
     def start(self, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
         """Begin work in a task or thread; do it here where no thread can be had for it.
@@ -29,7 +33,7 @@ class Background:
             work: what to do.
             vital: whether it has to get to its end even if the pool closes.
         """
-        if not self.runtime.start(work, vital=vital, keep=self._pool()):
+        if not self.runtime.start(work, vital=vital, keep=self.pool()):
             self.spawn(work)
 
     def post(self, callback: Callable[[], object]) -> bool:
@@ -38,7 +42,7 @@ class Background:
         Returns:
             False if that place is gone. Then the callback will not run.
         """
-        posted: bool = self.runtime.post(partial(_call, callback, self._pool()))
+        posted: bool = self.runtime.post(partial(_call, callback, self.pool()))
         return posted
 
     def spawn(
@@ -51,7 +55,7 @@ class Background:
             work: what to do.
             done: called when it has ended, even if it was cancelled before it began.
         """
-        if not self.runtime.spawn(work, done, keep=self._pool()):
+        if not self.runtime.spawn(work, done, keep=self.pool()):
             run_first_step(work)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from .._core.log import PoolLog
+from .background import Background
 
 
 class Tending(Protocol):
@@ -21,23 +22,26 @@ class Tending(Protocol):
 class Care:
     """A task, or in a blocking pool a thread, that has the keeper look at the pool.
 
-    It never waits for anything else, and keeps neither of them alive.
+    It never waits for anything else, and keeps neither of them alive but during a look.
 
     Attributes:
         at_work: whether it has begun, and not ended.
         ended: whether it has to end.
     """
 
-    def __init__(self, keeper: weakref.ref[Tending], runtime: Any, log: PoolLog) -> None:
+    def __init__(
+        self, keeper: weakref.ref[Tending], background: Background, log: PoolLog
+    ) -> None:
         """Make one that does nothing yet.
 
         Args:
             keeper: has a look.
-            runtime: where it runs.
+            background: knows where it runs, and the pool.
             log: is told of what goes wrong.
         """
         self._keeper = keeper
-        self._runtime = runtime
+        self._background = background
+        self._runtime = background.runtime
         self._log = log
         self._gate: Any = None
         self.ended = False
@@ -78,8 +82,8 @@ class Care:
 
     async def _look_again_and_again(self) -> None:
         while True:
-            keeper = self._keeper()
-            if keeper is None:
+            pool, keeper = self._background.pool(), self._keeper()
+            if pool is None or keeper is None:
                 return
             # Before the look, so that a kick from now on is not missed.
             self._gate = gate = self._runtime.gate()
@@ -87,7 +91,8 @@ class Care:
                 return
             delay = self._look(keeper)
             waiting = self._runtime.wait(gate, None if math.isinf(delay) else delay)
-            del keeper  # perhaps the last reference, with which the runtime goes out of use
+            # Perhaps the last references, with which the runtime goes out of use.
+            del pool, keeper
             await waiting
 
     def _look(self, keeper: Tending) -> float:

@@ -103,7 +103,7 @@ class Keeper(Generic[ConnT]):
     def _present_care(self) -> Care | None:
         if self._ledger.opened and (self._care is None or self._care.is_over()):
             log = self._inspector.log
-            self._care = Care(ref(self), self._runtime, log)
+            self._care = Care(ref(self), self._background, log)
         return self._care
 
     def resume(self) -> None:

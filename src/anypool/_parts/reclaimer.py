@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Generic
 from weakref import ref
 
@@ -53,6 +54,9 @@ class Reclaimer(Generic[ConnT]):
         """Return what was dropped."""
         ledger = self._ledger
         ledger.leases.forget_dead_callers()
+        if not ledger.blocking:
+            self._background.spawn(self._return_next())  # one for each that was posted
+            return
         for _ in range(len(ledger.dropped)):
             try:
                 record = ledger.dropped.popleft()
@@ -72,6 +76,11 @@ class Reclaimer(Generic[ConnT]):
                 if record.connection is not None:
                     ledger.statistics.note_close("lost")
             terminate(record)
+
+    async def _return_next(self) -> None:
+        # Not taken before this begins: who comes to share the slot may be quicker.
+        with suppress(IndexError):
+            await self._return(self._ledger.dropped.popleft())
 
     async def _return(self, record: ConnectionRecord[ConnT]) -> None:
         if record._serial:

@@ -56,7 +56,9 @@ class Resetter(Generic[ConnT]):
         try:
             if self.mode is None:
                 # Nothing is reset, but nothing must be under way.
-                await self._interrupt(record, False)
+                state = record._driver.state(record.connection, record._baseline)
+                if state is BUSY or state is CLOSED:
+                    await self._interrupt(record, state)
             else:
                 await self._reset(record, self.mode, hurried)
         except Exception as error:
@@ -70,7 +72,7 @@ class Resetter(Generic[ConnT]):
         call, full = self._runtime.call, mode == "full"
         state = driver.state(connection, record._baseline)
         if hurried or state is BUSY or state is CLOSED:
-            state = await self._interrupt(record, hurried)
+            state = await self._interrupt(record, state)
         if hurried or full or state is not CLEAN:
             record._dirty += state is not CLEAN and not record._resets_blindly
             await call(driver.blocking, self._begin_reset, record, mode)
@@ -83,20 +85,19 @@ class Resetter(Generic[ConnT]):
             await self._announcer.tell_connect(record)
 
     async def _interrupt(
-        self, record: ConnectionRecord[ConnT], hurried: bool
+        self, record: ConnectionRecord[ConnT], state: ConnectionState
     ) -> ConnectionState:
-        """Stop what the connection may still be doing; tell what state it was in.
+        """Stop what the connection may still be doing; tell what state it is in then.
 
         Raises:
             CannotReset: it is closed, or can't be stopped.
         """
-        driver, connection, baseline = record._driver, record.connection, record._baseline
+        driver, connection = record._driver, record.connection
         assert connection is not None
-        state = driver.state(connection, baseline)
-        if state is BUSY or (hurried and state is not CLOSED):
+        if state is not CLOSED:
             await self._runtime.call(driver.blocking, driver.interrupt, connection)
             # What it was doing may have hidden more, such as a change.
-            state = driver.state(connection, baseline)
+            state = driver.state(connection, record._baseline)
         if state is BUSY or state is CLOSED:
             raise CannotReset
         return state

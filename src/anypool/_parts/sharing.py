@@ -11,12 +11,14 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
+from .._core import bounds
 from .._core.driver import BUSY
 from .._core.errors import InvalidRequestError
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._core.stats import CloseReason
 from .._ledgers.ledger import Ledger
+from .._ledgers.shared import Returning, SharedLedger
 from .checkins import Checkins
 from .checkouts import Checkouts
 from .closer import Closer
@@ -115,6 +117,12 @@ class SharedCloser(Closer[ConnT]):
         if record.connection is connection:  # nobody else has replaced it meanwhile
             await self.invalidate(record, error, reason)
 
+    def is_held(self, record: ConnectionRecord[ConnT]) -> bool:
+        """Tell whether a caller has the slot's connection: one that is not just coming."""
+        ledger: Any = self._ledger
+        held: bool = ledger.is_held(record)
+        return held
+
     def drop(self, record: ConnectionRecord[ConnT]) -> None:
         try:
             if record._users == 1 and record.connection is not None:
@@ -129,6 +137,8 @@ class SharedResetter(Resetter[ConnT]):
 
     __slots__ = ()
 
+    _closer: SharedCloser[ConnT]
+
     async def make_quiet(self, record: ConnectionRecord[ConnT], hurried: bool) -> None:
         if not self._is_in_use(record):
             await super().make_quiet(record, hurried)
@@ -139,6 +149,7 @@ class SharedResetter(Resetter[ConnT]):
             record._users > 1
             and connection is not None
             and record._driver.state(connection, record._baseline) is BUSY
+            and self._closer.is_held(record)
         )
 
 
@@ -159,6 +170,8 @@ class SharedCheckouts(Checkouts[ConnT]):
 
     __slots__ = ("_turnstile",)
 
+    _checkins: SharedCheckins[ConnT]
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._turnstile = Turnstile(self._ledger, self._runtime)
@@ -173,6 +186,8 @@ class SharedCheckouts(Checkouts[ConnT]):
             await self._connector.work_on(lease, connect)
 
     async def _connect_alone(self, record: ConnectionRecord[ConnT]) -> None:
+        if not self._runtime.blocking:
+            await self._checkins.return_left(record)
         await self._inspector.close_unfit(record)
         if record.connection is None:
             await self._connector.connect(record)
@@ -183,30 +198,86 @@ class SharedCheckins(Checkins[ConnT]):
 
     __slots__ = ("_turnstile",)
 
+    _closer: SharedCloser[ConnT]
+    _ledger: SharedLedger[ConnT]
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._turnstile = Turnstile(self._ledger, self._runtime)
 
-    async def checkin(
+    def checkin(
         self, record: ConnectionRecord[ConnT], hurried: bool = False, quiet: bool = False
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
+        returning = record, hurried, quiet
+        if self._runtime.blocking:
+            return self._checkin_in_turn(returning)
+        # Noted here and now: it may begin in a task, and until it does, another caller may
+        # come, who must not get the connection as it was left.
+        self._ledger.returning.append(returning)
+        return self._checkin_unless_done(returning)
+
+    async def return_left(self, record: ConnectionRecord[ConnT]) -> None:
+        """See to the returns of a slot that are about to begin.
+
+        To be called where nobody else does anything to the slot.
+        """
+        while (returning := self._ledger.take_return(record)) is not None:
+            try:
+                work = self._checkin_alone(returning)
+                await self._runtime.within(bounds.RETURN_TIMEOUT, work)
+            except Exception as error:
+                complain = self._announcer.log.exception
+                complain("A checkin listener failed for a connection that was left", error)
+
+    async def _checkin_unless_done(self, returning: Returning[ConnT]) -> None:
+        async def work() -> None:
+            if self._ledger.claim_return(returning):
+                await self._checkin_alone(returning)
+
+        try:
+            await self._turnstile.alone(returning[0], work)
+        except BaseException:
+            if self._ledger.claim_return(returning):  # cancelled while it waited
+                self._drop(returning)
+            raise
+
+    async def _checkin_in_turn(self, returning: Returning[ConnT]) -> None:
         if self._ledger.is_deciding():
-            self._ledger.dropped.append(record)  # what this one interrupts sees to it
+            self._ledger.dropped.append(returning[0])  # what this interrupts sees to it
             return
         begun = False
-        checkin = super().checkin
 
         async def work() -> None:
             nonlocal begun
             begun = True
-            # While others have the connection, nothing of theirs may be interrupted.
-            await checkin(record, hurried and record._users == 1, quiet)
+            await self._checkin_alone(returning)
 
         try:
-            await self._turnstile.alone(record, work)
+            await self._turnstile.alone(returning[0], work)
         except BaseException:
-            if not begun and record._on_lost is not None:  # cancelled while it waited
-                self._closer.drop(record)
+            if not begun:  # interrupted while it waited
+                self._drop(returning)
+            raise
+
+    def _drop(self, returning: Returning[ConnT]) -> None:
+        record, _, _ = returning
+        if record._on_lost is not None:
+            self._closer.drop(record)
+
+    async def _checkin_alone(self, returning: Returning[ConnT]) -> None:
+        record, hurried, quiet = returning
+        connection, held = record.connection, self._ledger.is_held(record)
+        try:
+            # While others have the connection, nothing of theirs may be interrupted.
+            await super().checkin(record, hurried and not held, quiet)
+        except BaseException as error:
+            left = connection is not None and record.connection is connection
+            counts = left and record._on_lost is not None
+            cut_short = counts and not isinstance(error, Exception)
+            if cut_short and not self._ledger.is_held(record):
+                # Cut short in the middle of a reset: not for who comes next, either.
+                self._closer.count("lost")
+                self._closer.abandon(record)
             raise
 
 

@@ -129,14 +129,18 @@ class Shutdown(Generic[ConnT]):
                 )
         return connecting
 
-    async def end_with_loop(self) -> None:
-        """The pool's event loop shuts down: close all connections while it still runs."""
+    async def leave_loop(self) -> list[ConnectionRecord[ConnT]]:
+        """The pool's event loop shuts down: return what is to be closed while it runs."""
         self._runtime.settled = False  # what is cancelled now is not to be replaced
         # What was begun beside the callers comes first: it may hold connections.
         await self._runtime.settle(bounds.END_TIMEOUT)
         records = [each for each in self._ledger.records() if each.connection is not None]
         self._abandon()
         self._runtime.depart()
+        return records
+
+    async def close_left(self, records: list[ConnectionRecord[ConnT]]) -> None:
+        """Close what the pool had in an event loop that it has left."""
         for record in records:
             await self._runtime.within(
                 bounds.CLOSE_TIMEOUT, self._closer.close(record, "dispose")

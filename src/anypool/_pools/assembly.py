@@ -202,8 +202,9 @@ class Assembly(Generic[ConnT]):
 
     async def _on_loop_end(self) -> None:
         self._stop()
-        await self._shutdown.end_with_loop()
-        self._start_anew()
+        records = await self._shutdown.leave_loop()
+        self._start_anew()  # at once: a task that goes on may use the pool meanwhile
+        await self._shutdown.close_left(records)
 
     def _on_move(self) -> None:
         self._stop()

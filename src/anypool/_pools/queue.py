@@ -211,8 +211,12 @@ class QueuePool(Pool[ConnT]):
         if ledger.unstarted:
             self._keeper.begin_connects()
         if ledger.wants_look:
-            ledger.wants_look = False
-            self._keeper.kick()
+            try:
+                ledger.wants_look = False
+                self._keeper.kick()
+            except BaseException:
+                ledger.wants_look = True  # the next decision sees to it
+                raise
         super()._after_decision()
 
     async def _begin(self) -> None:
