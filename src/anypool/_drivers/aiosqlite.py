@@ -49,7 +49,10 @@ class AiosqliteDriver(CoroutineDriver):
         # the connection's thread, and begin a transaction after this look.
         # So may a cursor that was not read to its end: it is a read transaction.
         try:
-            if session_of(connection._conn) != baseline.baseline.session:
+            inner, before = connection._conn, baseline.baseline.session
+            if inner.isolation_level != before[0] or (
+                before[1] is not None and session_of(inner) != before
+            ):
                 return CHANGED
             in_doubt = (
                 baseline.unfinished > 0 or baseline.reading or connection.in_transaction

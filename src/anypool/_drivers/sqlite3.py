@@ -35,7 +35,13 @@ class Baseline:
 
 
 def session_of(connection: sqlite3.Connection) -> tuple[Any, ...]:
-    return connection.isolation_level, getattr(connection, "autocommit", None)
+    level = connection.isolation_level  # which raises if the connection is closed
+    try:
+        return level, getattr(connection, "autocommit", None)
+    except sqlite3.ProgrammingError:
+        # Python 3.12 tells that to the connection's own thread alone, which aiosqlite has
+        # for each. Nor can anybody else change it.
+        return level, None
 
 
 class SQLiteDriver(DBAPIDriver):
@@ -163,7 +169,8 @@ def put_back(connection: sqlite3.Connection, baseline: Baseline) -> None:
     isolation_level, autocommit = baseline.session
     if connection.isolation_level != isolation_level:
         connection.isolation_level = isolation_level
-    if getattr(connection, "autocommit", None) != autocommit:
+    known = autocommit is not None
+    if known and getattr(connection, "autocommit", None) != autocommit:
         setattr(connection, "autocommit", autocommit)  # noqa: B010  # Python 3.12
     connection.row_factory = baseline.row_factory
     connection.text_factory = baseline.text_factory
