@@ -17,8 +17,8 @@ from .coroutine import CoroutineDriver
 from .sqlite3 import (
     Baseline,
     end_all,
+    has_changed,
     put_back,
-    session_of,
 )
 from .sqlite_session import Session, holds_data, look_at
 
@@ -49,10 +49,7 @@ class AiosqliteDriver(CoroutineDriver):
         # the connection's thread, and begin a transaction after this look.
         # So may a cursor that was not read to its end: it is a read transaction.
         try:
-            inner, before = connection._conn, baseline.baseline.session
-            if inner.isolation_level != before[0] or (
-                before[1] is not None and session_of(inner) != before
-            ):
+            if has_changed(connection._conn, baseline.baseline.session):
                 return CHANGED
             in_doubt = (
                 baseline.unfinished > 0 or baseline.reading or connection.in_transaction

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 import sys
+from contextlib import suppress
 from typing import Any
 
 from .._core.driver import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
@@ -44,6 +45,19 @@ def session_of(connection: sqlite3.Connection) -> tuple[Any, ...]:
         return level, None
 
 
+def has_changed(connection: sqlite3.Connection, session: tuple[Any, ...]) -> bool:
+    """Tell whether a caller has changed what session_of() said."""
+    level, autocommit = session
+    if connection.isolation_level != level:
+        return True
+    try:
+        return (
+            autocommit is not None and getattr(connection, "autocommit", None) != autocommit
+        )
+    except sqlite3.ProgrammingError:  # another thread's
+        return False
+
+
 class SQLiteDriver(DBAPIDriver):
     """sqlite3 tells whether a transaction is open, so that idle returns cost little."""
 
@@ -66,7 +80,7 @@ class SQLiteDriver(DBAPIDriver):
             connection
         )
         try:
-            if session_of(connection) != baseline.session:
+            if has_changed(connection, baseline.session):
                 return CHANGED
             return OPEN if reading or connection.in_transaction else CLEAN
         except sqlite3.ProgrammingError:
@@ -91,6 +105,12 @@ class SQLiteDriver(DBAPIDriver):
         if is_of_other_thread(connection):
             # The one thing that no thread is refused: it closes what was open.
             sqlite3.Connection.__init__(connection, ":memory:", check_same_thread=False)
+        elif self.is_open(connection) and connection.in_transaction:
+            # SQLite only closes a connection when all of its statements are gone; without
+            # the GIL, those of other threads stay until these threads go on, which perhaps
+            # wait for the locks of this very transaction.
+            with suppress(sqlite3.Error):
+                end_transaction(connection, "rollback")
         connection.close()
 
     def terminate(self, connection: sqlite3.Connection, /) -> bool:
