@@ -125,9 +125,10 @@ class Witness:
             self._opening -= 1
 
     def _register(self, kind: type[Witnessed], excused: int) -> Witnessed:
-        connection = kind(self, len(self.connections) + 1)
-        connection.excused = excused != self._excused
-        self.connections.append(connection)
+        with self._lock:
+            connection = kind(self, len(self.connections) + 1)
+            connection.excused = excused != self._excused
+            self.connections.append(connection)
         return connection
 
     def blame(self, what: str) -> None:

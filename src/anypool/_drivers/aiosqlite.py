@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import threading
 import weakref
+from contextvars import Context
 from typing import Any
 
 import aiosqlite
@@ -167,7 +168,8 @@ def stop(connection: aiosqlite.Connection) -> None:
     # its own is given none. At the interpreter's exit no thread can be begun any more.
     if sys.is_finalizing():  # pragma: no cover  # nothing measures that: test_exit.py
         return
-    threading.Thread(target=connection.stop, daemon=True).start()
+    thread = threading.Thread(target=connection.stop, daemon=True)
+    Context().run(thread.start)
 
 
 def make_daemon(connecting: Any) -> None:
