@@ -119,7 +119,7 @@ class Crowd:
             lease.close()
         assert len(self.witness.open) == pool.checkedin() == SIZE
         pool.close()
-        assert self.witness.open == self.witness.violations == []
+        assert (self.witness.open, self.witness.violations) == ([], [])
 
 
 @pytest.mark.parametrize("use_lifo", [False, True])
