@@ -252,7 +252,7 @@ async def test_close_while_a_thread_connects_for_nobody(mode: Mode) -> None:
     pool = mode.pool(creator=holds.connect)
     with pytest.raises(anypool.PoolTimeoutError):
         await pool.connect(timeout=0.02)
-    assert hold.reached == pool.stats().checked_out == 1
+    await mode.until(lambda: hold.reached == pool.stats().checked_out == 1)
     async with mode.group() as start:
         start(pool.close, 0)
         await mode.until(lambda: pool._ledger.closed and not pool._ledger.leases.out)

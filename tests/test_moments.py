@@ -65,7 +65,7 @@ def contest(pool: Any) -> Contested:
     inner = pool.async_pool
     ledger = inner._ledger
     idle = Contested(ledger.idle)
-    ledger.idle, ledger.put_idle = idle, idle.append
+    ledger.idle, ledger.put_idle, ledger.pop_idle = idle, idle.append, idle.popleft
     return idle
 
 

@@ -585,6 +585,7 @@ def test_what_methods_return_is_awaited(
     anyio.run(main)
 
 
+@pytest.mark.filterwarnings("ignore:.*get_event_loop_policy.*:DeprecationWarning")
 def test_creator_that_asks_for_a_loop_in_the_old_way() -> None:
     def create() -> Any:
         loop = asyncio.get_event_loop_policy().get_event_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,8 @@ import pytest
 import anypool
 from anypool import sync
 from anypool._drivers.sqlite3 import SQLiteDriver
+
+from ..support.modes import PATIENCE
 
 CURE = "check_same_thread=False"
 
@@ -100,3 +103,34 @@ def test_what_the_driver_does_in_another_thread(tmp_path: Path) -> None:
 
     assert elsewhere(terminate) is None
     assert not driver.is_open(connection)
+
+
+def test_closed_connection_has_no_locks(tmp_path: Path) -> None:
+    """Without the GIL, another thread's statements end when that thread goes on."""
+    path = tmp_path / "app.db"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=0, check_same_thread=False)
+
+    pool = sync.QueuePool(connect, pool_size=1)
+    used, over = threading.Event(), threading.Event()
+
+    def use() -> None:
+        with pool.connect() as connection:
+            connection.execute("CREATE TABLE t (x)")
+            connection.execute("INSERT INTO t VALUES (1)")
+        used.set()
+        over.wait(PATIENCE)
+
+    other = threading.Thread(target=use)
+    other.start()
+    assert used.wait(PATIENCE)
+    try:
+        lease = pool.connect()
+        lease.execute("INSERT INTO t VALUES (2)")
+        lease.invalidate()
+        with closing(connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    finally:
+        over.set()
+        other.join()

@@ -34,8 +34,11 @@ class World:
 
     def _connect(self) -> FakeConnection:
         self.step("connect", 0)
+        return self.register(AsyncFakeConnection if self.coroutine else FakeConnection)
+
+    def register(self, kind: type[FakeConnection]) -> FakeConnection:
+        """Make a connection of some kind, with the next number."""
         with self._lock:
-            kind = AsyncFakeConnection if self.coroutine else FakeConnection
             connection = kind(self, len(self.connections) + 1)
             self.connections.append(connection)
             return connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -66,25 +66,19 @@ class Holds:
 
     def _connect(self) -> FakeConnection:
         self.wait("connect")
-        connection = HeldConnection(self._mode.world, self._number())
-        connection.holds = self
-        return self._register(connection)
+        return self._register(HeldConnection)
 
     async def _connect_async(self) -> FakeConnection:
         await self.wait_async("connect")
-        connection = HeldAsyncConnection(self._mode.world, self._number())
-        connection.holds = self
-        return self._register(connection)
+        return self._register(HeldAsyncConnection)
 
-    def _number(self) -> int:
-        return len(self._mode.world.connections) + 1
-
-    def _register(self, connection: FakeConnection) -> FakeConnection:
+    def _register(self, kind: type[FakeConnection]) -> FakeConnection:
         if self.errors:
             raise self.errors.pop()
         self._mode.world.step("connect", 0)
-        self._mode.world.connections.append(connection)
-        return connection
+        connection: Any = self._mode.world.register(kind)
+        connection.holds = self
+        return cast("FakeConnection", connection)
 
     def wait(self, what: str) -> None:
         hold = self._holds.get(what)

@@ -91,10 +91,10 @@ class Witness:
             self.before("connect", None)
             return self._register(Witnessed, excused)
         except BaseException:
-            self._failed += 1
+            with self._lock:
+                self._opening -= 1
+                self._failed += 1
             raise
-        finally:
-            self._end_connect()
 
     async def _connect_async(self) -> Witnessed:
         excused = self._begin_connect()
@@ -104,10 +104,10 @@ class Witness:
                 await pause
             return self._register(AsyncWitnessed, excused)
         except BaseException:
-            self._failed += 1
+            with self._lock:
+                self._opening -= 1
+                self._failed += 1
             raise
-        finally:
-            self._end_connect()
 
     def _begin_connect(self) -> int:
         with self._lock:
@@ -120,14 +120,12 @@ class Witness:
                 self.blame(f"{count} connections, of {self.capacity}")
             return self._excused
 
-    def _end_connect(self) -> None:
-        with self._lock:
-            self._opening -= 1
-
     def _register(self, kind: type[Witnessed], excused: int) -> Witnessed:
-        connection = kind(self, len(self.connections) + 1)
-        connection.excused = excused != self._excused
-        self.connections.append(connection)
+        with self._lock:
+            connection = kind(self, len(self.connections) + 1)
+            connection.excused = excused != self._excused
+            self.connections.append(connection)
+            self._opening -= 1
         return connection
 
     def blame(self, what: str) -> None:

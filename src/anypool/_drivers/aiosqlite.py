@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import threading
 import weakref
+from contextvars import Context
 from typing import Any
 
 import aiosqlite
@@ -17,8 +18,8 @@ from .coroutine import CoroutineDriver
 from .sqlite3 import (
     Baseline,
     end_all,
+    has_changed,
     put_back,
-    session_of,
 )
 from .sqlite_session import Session, holds_data, look_at
 
@@ -49,7 +50,7 @@ class AiosqliteDriver(CoroutineDriver):
         # the connection's thread, and begin a transaction after this look.
         # So may a cursor that was not read to its end: it is a read transaction.
         try:
-            if session_of(connection._conn) != baseline.baseline.session:
+            if has_changed(connection._conn, baseline.baseline.session):
                 return CHANGED
             in_doubt = (
                 baseline.unfinished > 0 or baseline.reading or connection.in_transaction
@@ -167,7 +168,8 @@ def stop(connection: aiosqlite.Connection) -> None:
     # its own is given none. At the interpreter's exit no thread can be begun any more.
     if sys.is_finalizing():  # pragma: no cover  # nothing measures that: test_exit.py
         return
-    threading.Thread(target=connection.stop, daemon=True).start()
+    thread = threading.Thread(target=connection.stop, daemon=True)
+    Context().run(thread.start)
 
 
 def make_daemon(connecting: Any) -> None:

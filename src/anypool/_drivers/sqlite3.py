@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 import sys
+from contextlib import suppress
 from typing import Any
 
 from .._core.driver import CHANGED, CLEAN, CLOSED, OPEN, ConnectionState
@@ -35,7 +36,26 @@ class Baseline:
 
 
 def session_of(connection: sqlite3.Connection) -> tuple[Any, ...]:
-    return connection.isolation_level, getattr(connection, "autocommit", None)
+    level = connection.isolation_level  # which raises if the connection is closed
+    try:
+        return level, getattr(connection, "autocommit", None)
+    except sqlite3.ProgrammingError:
+        # Python 3.12 tells that to the connection's own thread alone, which aiosqlite has
+        # for each. Nor can anybody else change it.
+        return level, None
+
+
+def has_changed(connection: sqlite3.Connection, session: tuple[Any, ...]) -> bool:
+    """Tell whether a caller has changed what session_of() said."""
+    level, autocommit = session
+    if connection.isolation_level != level:
+        return True
+    try:
+        return (
+            autocommit is not None and getattr(connection, "autocommit", None) != autocommit
+        )
+    except sqlite3.ProgrammingError:  # another thread's
+        return False
 
 
 class SQLiteDriver(DBAPIDriver):
@@ -60,7 +80,7 @@ class SQLiteDriver(DBAPIDriver):
             connection
         )
         try:
-            if session_of(connection) != baseline.session:
+            if has_changed(connection, baseline.session):
                 return CHANGED
             return OPEN if reading or connection.in_transaction else CLEAN
         except sqlite3.ProgrammingError:
@@ -85,6 +105,12 @@ class SQLiteDriver(DBAPIDriver):
         if is_of_other_thread(connection):
             # The one thing that no thread is refused: it closes what was open.
             sqlite3.Connection.__init__(connection, ":memory:", check_same_thread=False)
+        elif self.is_open(connection) and connection.in_transaction:
+            # SQLite only closes a connection when all of its statements are gone; without
+            # the GIL, those of other threads stay until these threads go on, which perhaps
+            # wait for the locks of this very transaction.
+            with suppress(sqlite3.Error):
+                end_transaction(connection, "rollback")
         connection.close()
 
     def terminate(self, connection: sqlite3.Connection, /) -> bool:
@@ -163,7 +189,8 @@ def put_back(connection: sqlite3.Connection, baseline: Baseline) -> None:
     isolation_level, autocommit = baseline.session
     if connection.isolation_level != isolation_level:
         connection.isolation_level = isolation_level
-    if getattr(connection, "autocommit", None) != autocommit:
+    known = autocommit is not None
+    if known and getattr(connection, "autocommit", None) != autocommit:
         setattr(connection, "autocommit", autocommit)  # noqa: B010  # Python 3.12
     connection.row_factory = baseline.row_factory
     connection.text_factory = baseline.text_factory

@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._core.waiter import Caller
+from .guard import listed
 
 ConnT = TypeVar("ConnT")
 
@@ -124,9 +125,8 @@ class Leases(Generic[ConnT]):
 
     def has(self, record: ConnectionRecord[ConnT]) -> bool:
         """Tell whether a slot is out."""
-        return record in self.out.values()  # in one step, as other threads go on
+        return record in listed(self.out.values())
 
     def records(self) -> set[ConnectionRecord[ConnT]]:
         """Return the slots that are out."""
-        # In one step, since other threads go on.
-        return set(self.out.values())
+        return set(listed(self.out.values()))

@@ -15,12 +15,15 @@ from .._core.histogram import Tally
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
 from .._core.waiter import Waiter
+from .guard import has_gil, listed
 from .leases import Leases
 from .statistics import Statistics
 from .surroundings import NO_CALLS, Calls, Interrupting, Surroundings
 
 ConnT = TypeVar("ConnT")
 T = TypeVar("T")
+
+_NO_GUARD = nullcontext()
 
 
 class Ledger(Generic[ConnT]):
@@ -32,6 +35,7 @@ class Ledger(Generic[ConnT]):
     wrong.
 
     Attributes:
+        guarded: whether threads use the pool, and no GIL has them take turns.
         opened: whether the pool was opened, and not closed.
         closed: whether it was closed.
         generation: dispose() begins a new one, and with on_disconnect="pool" so does an
@@ -53,6 +57,7 @@ class Ledger(Generic[ConnT]):
         "connecting",
         "dropped",
         "generation",
+        "guarded",
         "known",
         "leases",
         "name",
@@ -82,6 +87,7 @@ class Ledger(Generic[ConnT]):
         self.name = name
         self.surroundings = surroundings
         self.blocking = surroundings.blocking
+        self.guarded = self.blocking and not has_gil()
         self.statistics = Statistics(timed)
         self.leases: Leases[ConnT] = Leases(calls.on_drop)
         self.calls = calls
@@ -120,6 +126,13 @@ class Ledger(Generic[ConnT]):
         if self.unstarted or self.wants_look or (self.dropped and self.blocking):
             self.calls.on_decided()
         return result
+
+    @property
+    def guard(self) -> AbstractContextManager[Any]:
+        """Let one thread at a time do what would otherwise be atomic by the GIL."""
+        guard: AbstractContextManager[Any]
+        guard = self.surroundings.door if self.guarded else _NO_GUARD
+        return guard
 
     def is_deciding(self) -> bool:
         """Tell whether this very thread is in the middle of a decision, as a finalizer or
@@ -161,7 +174,8 @@ class Ledger(Generic[ConnT]):
     def records(self) -> Iterable[ConnectionRecord[ConnT]]:
         """Return all slots that have or may have a connection."""
         leases = self.leases
-        return [*leases.out.values(), *leases.detached.values(), *self.dropped]
+        out, detached = listed(leases.out.values()), listed(leases.detached.values())
+        return [*out, *detached, *listed(self.dropped)]
 
     def withdraw(self, lease_ref: Any) -> None:
         """Take a lease's waiter out of the queue; it is given nothing from now on."""
@@ -276,7 +290,7 @@ class Ledger(Generic[ConnT]):
             record._since = now
 
     def known_records(self) -> list[ConnectionRecord[ConnT]]:
-        records = [reference() for reference in list(self.known)]
+        records = [reference() for reference in listed(self.known)]
         return [record for record in records if record is not None]
 
     def abandon(self) -> set[ConnectionRecord[ConnT]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import ref
@@ -16,6 +16,7 @@ from .._core.lease import Lease
 from .._core.record import UNTOLD, ConnectionRecord
 from .._core.waiter import Waiter
 from .growth import Growth
+from .guard import guarded_pop, guarded_put, listed
 from .ledger import Ledger
 
 ConnT = TypeVar("ConnT")
@@ -25,10 +26,11 @@ class QueueLedger(Ledger[ConnT]):
     """Hands slots out in turn, first come, first served.
 
     The quick path (_parts/quickpath.py) takes no lock: it may take idle slots, or bring
-    some, at any moment.
+    some, at any moment. Without the GIL, it does so between decisions.
 
     Attributes:
         idle: the slots that the pool itself has; they go out from the left.
+        pop_idle: takes the first, for the quick path. Raises IndexError.
         put_idle: adds one: on the right, or for use_lifo on the left.
         waiters: by their leases' references, so that leaving from the middle is quick, too.
         total: how many slots there are, idle and out.
@@ -54,6 +56,7 @@ class QueueLedger(Ledger[ConnT]):
         "max_waiting",
         "plain_checkin",
         "plain_checkout",
+        "pop_idle",
         "put_idle",
         "simple_checkin",
         "simple_checkout",
@@ -76,7 +79,12 @@ class QueueLedger(Ledger[ConnT]):
         super().__init__(*args, **kwargs)
         self.growth = Growth(min_size)
         self.idle: deque[ConnectionRecord[ConnT]] = deque()
+        self.pop_idle: Callable[[], ConnectionRecord[ConnT]] = self.idle.popleft
+        self.put_idle: Callable[[ConnectionRecord[ConnT]], None]
         self.put_idle = self.idle.appendleft if use_lifo else self.idle.append
+        if self.guarded:
+            self.pop_idle = guarded_pop(ref(self))
+            self.put_idle = guarded_put(ref(self), use_lifo)
         self.waiters: OrderedDict[Any, Waiter[ConnT]] = OrderedDict()
         self.total = 0
         self.max_waiting = max_waiting
@@ -342,10 +350,10 @@ class QueueLedger(Ledger[ConnT]):
     # What others ask.
 
     def is_home(self, record: ConnectionRecord[ConnT]) -> bool:
-        return record in self.idle or self.leases.has(record)
+        return record in listed(self.idle) or self.leases.has(record)
 
     def records(self) -> Iterable[ConnectionRecord[ConnT]]:
-        return [*super().records(), *self.idle]
+        return [*super().records(), *listed(self.idle)]
 
     def slot_count(self) -> int:
         return self.total
@@ -370,5 +378,5 @@ class QueueLedger(Ledger[ConnT]):
         return len(self.waiters)
 
     def oldest_wait(self) -> float:
-        oldest = next(iter(list(self.waiters.values())), None)
+        oldest = next(iter(listed(self.waiters.values())), None)
         return 0.0 if oldest is None else self.surroundings.now() - oldest.since

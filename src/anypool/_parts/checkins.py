@@ -176,7 +176,8 @@ class Checkins(Generic[ConnT]):
     async def detach(self, lease: Lease[ConnT]) -> None:
         """Take the lease's connection out of the pool."""
         leases, key = self._ledger.leases, lease._ref
-        emptied = leases.detach(lease)
+        with self._ledger.guard:
+            emptied = leases.detach(lease)
         if emptied is not None:
             self._ledger.note_use(emptied)
             self._closer.put_back(emptied)

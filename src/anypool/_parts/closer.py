@@ -178,7 +178,8 @@ class Closer(Generic[ConnT]):
             taken._driver, taken._serial = record._driver, record._serial
         taken.info = record.info
         # On one line: an interrupt finds the connection in one place or the other.
-        taken.connection, record.connection = record.connection, None
+        with self._ledger.guard:
+            taken.connection, record.connection = record.connection, None
         return taken
 
     def terminate(self, record: ConnectionRecord[ConnT]) -> bool:

@@ -57,7 +57,7 @@ class PlainListeners(Generic[ConnT]):
         ledger = self._queue
         lease = ledger.leases.new(owner, caller)
         record = None
-        if ledger.calm:
+        if ledger.calm and not ledger.guarded:
             try:
                 record = ledger.idle.popleft()
                 self._out[lease._ref] = record

@@ -2,7 +2,7 @@
 
 Written for speed: without locks, since each step that matters is one atomic operation on a
 deque or a dict. Measured on CPython 3.11, a lock costs 0.21 µs each time, and the whole
-cycle is some 1.2 µs.
+cycle is some 1.2 µs. Without the GIL, the ledger's pop_idle() and put_idle() have one.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class QuickPath(Path[ConnT]):
             return self._listeners.take(owner, caller)
         record = lease = None
         try:
-            record = ledger.idle.popleft()
+            record = ledger.pop_idle()
             connection = record.connection
             if (
                 connection is not None
@@ -168,7 +168,8 @@ class QuickPath(Path[ConnT]):
         """An interrupt came between two steps: put the slot back."""
         if lease is not None:  # pragma: no cover  # test_interrupts.py, by a tracer
             self._queue.end(lease)
-        self._queue.idle.appendleft(record)
+        with self._queue.guard:
+            self._queue.idle.appendleft(record)
         self._closer.tidy()
 
     def checkin_nowait(

@@ -154,14 +154,14 @@ class ThreadRuntime:
     ) -> bool:
         # A daemon: the end of the program doesn't wait for it.
         thread = threading.Thread(
-            target=Context().run,
-            args=(self._work, work, keep),
+            target=self._work,
+            args=(work, keep),
             daemon=True,
             name="anypool worker",
         )
         try:
             self._threads.add(thread)
-            thread.start()
+            Context().run(thread.start)  # it may inherit that
         except BaseException as error:
             if thread.ident is None:
                 self._threads.discard(thread)

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -55,7 +56,8 @@ class LoopThread:
             daemon=True,
             name="anypool event loop",
         )
-        thread.start()
+        # A free-threaded Python's threads inherit the context of who starts them.
+        Context().run(thread.start)
         ready.wait()
         self.thread = thread
         self._pid = os.getpid()
@@ -153,9 +155,10 @@ def _watch_for_exit(pid: int) -> None:
     """See to it, once a process, that all loop threads end in good order with it."""
     # Python joins all threads that are no daemons before it calls atexit functions.
     # Drivers with such threads (aiosqlite) have to be told of the end before that.
-    threading.Thread(
+    thread = threading.Thread(
         target=_stop_after_main_thread, daemon=True, name="anypool exit"
-    ).start()
+    )
+    Context().run(thread.start)
     atexit.register(_stop_all, wait=1.0)
 
 
