@@ -80,19 +80,20 @@ async def test_leak_into_a_global_list(mode: Mode) -> None:
     async def forget() -> None:
         kept.append(await mode.go(pool.unique_connection()))
 
-    await forget()  # of this caller, which goes on
-    # Its second checkout is in a task or thread of its own: else it would be a deadlock.
+    async def live_on() -> None:
+        await forget()
+        await done.wait()
+
+    done = mode.event()
     async with mode.group() as start:
-        start(check := partial(_is_leak, mode, pool))
-    assert check
+        start(live_on)
+        await mode.until(lambda: pool.stats().checked_out == 1)
+        report = await fails(mode, pool)
+        assert report.cause is Cause.LEAK
+        assert "has left" in report.evidence
+        assert "forget()" in report.evidence
+        done.set()
     await mode.go(kept[0].close())
-
-
-async def _is_leak(mode: Mode, pool: Any) -> None:
-    report = await fails(mode, pool)
-    assert report.cause is Cause.LEAK
-    assert "has left" in report.evidence
-    assert "forget()" in report.evidence
 
 
 async def test_who_is_at_work_further_down_has_leaked_nothing(mode: Mode) -> None:
@@ -130,13 +131,33 @@ async def test_helpers_that_yield_or_enter_have_leaked_nothing(mode: Mode) -> No
         async def __aexit__(self, *_: object) -> None:
             await mode.go(self.lease.close())
 
-    async def check() -> None:
-        assert (await fails(mode, pool)).cause is Cause.SATURATED
+    async def work() -> None:
+        async with session(), Unit(), contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(mode.block(pool.unique_connection()))
+            await done.wait()
 
-    async with session(), Unit(), contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(mode.block(pool.unique_connection()))
-        async with mode.group() as start:
-            start(check)
+    done = mode.event()
+    async with mode.group() as start:
+        start(work)
+        await mode.until(lambda: pool.stats().checked_out == 3)
+        assert (await fails(mode, pool)).cause is Cause.SATURATED
+        done.set()
+
+
+async def test_parent_that_only_begins_a_nursery_awaits_nobody(mode: Mode) -> None:
+    pool = small(mode, on_deadlock="raise")
+
+    async def child() -> None:
+        async with mode.block(pool.connect(timeout=5)):
+            pass
+
+    async def parent() -> None:
+        async with mode.group() as start, mode.block(pool.connect()):
+            start(child)
+            await mode.until(lambda: pool.stats().waiting == 1)
+
+    async with mode.group() as start:
+        start(parent)
 
 
 # Deadlocks.
@@ -256,6 +277,27 @@ def test_parent_that_awaits_its_child(way: Callable[..., Awaitable[None]]) -> No
     asyncio.run(parent())
 
 
+def test_parent_that_races_its_child() -> None:
+    mode = Mode("asyncio")
+    pool = small(mode, on_deadlock="raise")
+
+    async def child() -> None:
+        async with pool.unique_connection(timeout=5):
+            pass
+
+    async def other() -> None:
+        while not pool.stats().waiting:
+            await asyncio.sleep(0)
+
+    async def parent() -> None:
+        async with pool.connect():
+            tasks = [asyncio.create_task(work()) for work in (child, other)]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(parent())
+
+
 def test_parent_that_does_not_await_its_child() -> None:
     mode = Mode("asyncio")
     pool = small(mode)
@@ -352,10 +394,16 @@ def test_loop_is_blocked() -> None:
             await asyncio.sleep(0)
         time.sleep(0.4)  # what nobody should do in a coroutine
 
+    async def work(done: asyncio.Event) -> None:
+        async with pool.connect():
+            await done.wait()
+
     async def main() -> None:
-        async with pool.connect(), asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work(done := asyncio.Event()))
             group.create_task(block())
             report = await group.create_task(fails(mode, pool))
+            done.set()
             assert report.cause is Cause.LOOP_STARVED
             assert report.waited is not None
             assert report.waited > 0.3
