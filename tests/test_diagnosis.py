@@ -17,7 +17,7 @@ import anypool
 from anypool import sync
 from anypool._core.histogram import BOUNDS, Tally
 
-from .support.failing import TINY, fails, small
+from .support.failing import TINY, fails, said, small
 from .support.modes import Mode
 from .support.opened import opened
 
@@ -59,7 +59,7 @@ async def test_suspended(mode: Mode) -> None:
     pool.suspend()
     with pytest.raises(anypool.PoolTimeoutError) as caught:
         await mode.go(pool.unique_connection(timeout=0))
-    assert caught.value.report.cause is Cause.SUSPENDED
+    assert said(caught).cause is Cause.SUSPENDED
     pool.resume()
     assert pool.report().cause is Cause.NONE
     await mode.go(pool.close())
@@ -70,10 +70,9 @@ async def test_connects_fail(mode: Mode) -> None:
     mode.world.fail["connect"] = refused
     pool = mode.pool(creator=partial(_connect, mode, password="SECRET"))
     await mode.go(pool.open())
-    report = None
     with pytest.raises(anypool.PoolTimeoutError) as caught:
         await mode.go(pool.unique_connection(timeout=TINY))
-    report = caught.value.report
+    report = said(caught)
     assert report.cause is Cause.CONNECTS_FAILING
     assert report.connect_error == "ConnectionRefusedError"
     assert caught.value.__cause__ is refused
@@ -90,8 +89,7 @@ def test_connects_are_slow() -> None:
         pool: Any = anypool.QueuePool(anyio.sleep_forever)
         with pytest.raises(anypool.PoolTimeoutError) as caught:
             await pool.unique_connection(timeout=TINY)
-        report = caught.value.report
-        assert report is not None
+        report = said(caught)
         assert (report.cause, report.phase) == (Cause.CONNECTS_SLOW, "connecting")
 
     asyncio.run(main())
@@ -128,8 +126,7 @@ async def test_too_many_waiters(mode: Mode) -> None:
     async with mode.block(pool.connect()):
         with pytest.raises(anypool.TooManyWaitersError) as caught:
             await mode.go(pool.unique_connection())
-    report = caught.value.report
-    assert report is not None
+    report = said(caught)
     assert report.text() == str(caught.value)
     assert len(report.holders) == 1
     assert (report.stats.refused, pool.stats().refused, pool.stats().waits) == (1, 1, 0)

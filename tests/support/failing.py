@@ -24,8 +24,7 @@ async def fails(mode: Mode, pool: Any, timeout: float = TINY) -> anypool.PoolRep
     """Run a checkout into its timeout; return what the pool says."""
     with pytest.raises(anypool.PoolTimeoutError) as caught:
         await mode.go(pool.unique_connection(timeout=timeout))
-    report = caught.value.report
-    assert report is not None
+    report = said(caught)
     assert str(caught.value) == report.text() == str(report)
     assert (report.timeout, report.name) == (timeout, "QueuePool")
     first, *others = report.text().splitlines()
@@ -34,4 +33,11 @@ async def fails(mode: Mode, pool: Any, timeout: float = TINY) -> anypool.PoolRep
     assert len(others) < 20
     assert "SECRET" not in report.text()
     assert json.loads(json.dumps(report.as_dict()))["cause"] == report.cause.value
+    return report
+
+
+def said(caught: pytest.ExceptionInfo[Any]) -> anypool.PoolReport:
+    """Return the report of an error."""
+    report: anypool.PoolReport | None = caught.value.report
+    assert report is not None
     return report

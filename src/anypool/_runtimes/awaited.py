@@ -112,7 +112,7 @@ def awaited_tasks(task: Any) -> list[Any]:
 
 def _races(frame: Any) -> bool:
     """Tell whether it is enough that one of the tasks ends, as in wait()."""
-    return frame.f_locals.get("return_when") == "FIRST_COMPLETED"
+    return bool(frame.f_locals.get("return_when") == "FIRST_COMPLETED")
 
 
 _WAITING = {"wait_for", "wait", "_wait", "__aexit__", "_aexit"}
@@ -147,7 +147,7 @@ def _suspended(awaited: Any) -> tuple[list[Any], bool]:
     What asynchronous generators give to await names them to the garbage collector only;
     other C code may not tell at all what it awaits.
     """
-    frames = []
+    frames: list[Any] = []
     while awaited is not None:
         kind = _kind(awaited)
         if kind is None:
