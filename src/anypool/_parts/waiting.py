@@ -90,7 +90,7 @@ class Waiting(Generic[ConnT]):
         waiter.code, waiter.lasti = code, lasti
         waits[lease._caller] = self._ledger
         if self._deadlocks.look(waiter.since):
-            raise self._timed_out("waiting", timeout, waiter.since)
+            raise self._timed_out("waiting", timeout, waiter.since, at_once=True)
 
     def end(self, waiter: Waiter[ConnT], timeout: float | None) -> PoolTimeoutError | None:
         """Take note of a caller who has waited, and stands in the queue yet.
@@ -146,12 +146,16 @@ class Waiting(Generic[ConnT]):
         raise self._timed_out(phase, timeout, since)
 
     def _timed_out(
-        self, phase: str, timeout: float | None, since: float | None
+        self,
+        phase: str,
+        timeout: float | None,
+        since: float | None,
+        at_once: bool = False,
     ) -> PoolTimeoutError:
-        """Make the error of a caller whose time is up, or who waits in a ring."""
-        report = self._diagnosis.report(
-            self._headline(phase, timeout), since=since, timeout=timeout, phase=phase
-        )
+        """Make the error of a caller whose time is up, or who would wait in a ring."""
+        what = f"{self._ledger.name}: would wait for ever"
+        headline = what if at_once else self._headline(phase, timeout)
+        report = self._diagnosis.report(headline, since=since, timeout=timeout, phase=phase)
         if report.cause is Cause.DEADLOCK and phase == "waiting":
             error: PoolTimeoutError = PoolDeadlockError(report.text())
         else:
@@ -173,9 +177,13 @@ class QueueWaiting(Waiting[ConnT]):
     _ledger: QueueLedger[ConnT]
 
     def _timed_out(
-        self, phase: str, timeout: float | None, since: float | None
+        self,
+        phase: str,
+        timeout: float | None,
+        since: float | None,
+        at_once: bool = False,
     ) -> PoolTimeoutError:
-        error = super()._timed_out(phase, timeout, since)
+        error = super()._timed_out(phase, timeout, since, at_once)
         error.__cause__ = self._ledger.growth.backoff.error
         return error
 

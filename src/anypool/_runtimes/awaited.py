@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 
@@ -40,25 +44,53 @@ def is_over(caller: Any) -> bool:
 
 def runs(caller: Any, code: Any) -> bool:
     """Tell whether a task or thread is still in some code; True if it can't be seen."""
+    if not _tells(code):
+        return True
     ident = getattr(caller, "ident", None)
     if ident is not None:
-        frame = sys._current_frames().get(ident)
-        while frame is not None:
-            if frame.f_code is code:
-                return True
-            frame = frame.f_back
-        return False
+        return code in _codes(sys._current_frames().get(ident))
     coroutine = _coroutine(caller)
     if coroutine is None:
         return True
-    return any(frame.f_code is code for frame in _frames(coroutine))
+    if getattr(coroutine, "cr_running", False):  # as when it asks itself
+        own = getattr(coroutine, "cr_frame", None)
+        stacks = (list(_codes(frame)) for frame in sys._current_frames().values())
+        return any(code in stack for stack in stacks if own and own.f_code in stack)
+    frames, complete = _suspended(coroutine)
+    return not complete or any(frame.f_code is code for frame in frames)
+
+
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def _tells(code: Any) -> bool:
+    """Tell whether code that has been left has left its connection behind.
+
+    Generators, and with them context managers, go on later; ``__enter__()`` and the like
+    take something that another method gives back.
+    """
+    if code.co_flags & _GENERATORS:
+        return False
+    name = code.co_name
+    return not name.startswith("__") and name not in _ENTERING
+
+
+_ENTERING = {"enter_context", "enter_async_context"}
+
+
+def _codes(frame: FrameType | None) -> Iterator[Any]:
+    """Yield what a stack is in, the innermost first."""
+    while frame is not None:
+        yield frame.f_code
+        frame = frame.f_back
 
 
 def awaited_tasks(task: Any) -> list[Any]:
     """Return the tasks that have to end before this one can go on."""
     nurseries = getattr(task, "child_nurseries", None)  # trio's
     if nurseries is not None:
-        return [child for nursery in nurseries for child in nursery.child_tasks]
+        ended = [n for n in nurseries if getattr(n, "_parent_waiting_in_aexit", True)]
+        return [child for nursery in ended for child in nursery.child_tasks]
     future = getattr(task, "_fut_waiter", None)
     if future is None:
         return []
@@ -72,10 +104,15 @@ def awaited_tasks(task: Any) -> list[Any]:
     found: list[Any] = []
     coroutine = _coroutine(task)
     for frame in _frames(coroutine) if coroutine is not None else ():
-        if frame.f_code.co_name in _WAITING:
+        if frame.f_code.co_name in _WAITING and not _races(frame):
             for value in frame.f_locals.values():
                 found += _tasks_in(value)
     return [each for each in found if not each.done()]
+
+
+def _races(frame: Any) -> bool:
+    """Tell whether it is enough that one of the tasks ends, as in wait()."""
+    return bool(frame.f_locals.get("return_when") == "FIRST_COMPLETED")
 
 
 _WAITING = {"wait_for", "wait", "_wait", "__aexit__", "_aexit"}
@@ -101,16 +138,35 @@ def _coroutine(task: Any) -> Any:
 
 def _frames(coroutine: Any) -> list[Any]:
     """Return the frames of a coroutine that is suspended, the outermost first."""
-    frames = []
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None)
+    return _suspended(coroutine)[0]
+
+
+def _suspended(awaited: Any) -> tuple[list[Any], bool]:
+    """Return the frames of what is suspended, and whether these are all.
+
+    What asynchronous generators give to await names them to the garbage collector only;
+    other C code may not tell at all what it awaits.
+    """
+    frames: list[Any] = []
+    while awaited is not None:
+        kind = _kind(awaited)
+        if kind is None:
+            if type(awaited).__name__ == "FutureIter":
+                return frames, True
+            awaited = next(filter(_kind, gc.get_referents(awaited)), None)
+            if awaited is None:
+                return frames, False
+            continue
+        frame = getattr(awaited, f"{kind}_frame")
         if frame is not None:
             frames.append(frame)
-        following = getattr(coroutine, "cr_await", None)
-        if following is None and frame is None:
-            inner = getattr(coroutine, "ag_frame", None)
-            if inner is not None:
-                frames.append(inner)
-            following = getattr(coroutine, "ag_await", None)
-        coroutine = following
-    return frames
+        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return frames, True
+
+
+def _kind(awaited: Any) -> str | None:
+    """Return how its attributes begin, if it is a coroutine or a generator."""
+    for kind in ("cr", "gi", "ag"):
+        if hasattr(awaited, f"{kind}_frame"):
+            return kind
+    return None
