@@ -189,14 +189,19 @@ def failing_listener(stage: Stage) -> Iterator[None]:
 
     class Failing(Listener):
         def checkin(self, connection: Any, record: Any) -> None:
-            if connection is not None and connection.number == 1:
+            if fails:
                 raise ValueError
 
+    fails = False
     stage.pool.connect().close()
     stage.pool.add_listener(Failing())
     yield
-    with suppress(ValueError), stage.pool.connect():
-        pass
+    try:
+        fails = True
+        with suppress(ValueError), stage.pool.connect():
+            pass
+    finally:
+        fails = False
 
 
 def disconnection(stage: Stage) -> Iterator[None]:
