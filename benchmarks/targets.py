@@ -71,6 +71,24 @@ def _growth(case: str, where: str) -> Callable[[Result], float | None]:
     return growth
 
 
+def _detour(where: str, name: str) -> Callable[[Result], float | None]:
+    """A variant's cycle as a share of the plain one's."""
+
+    def share(result: Result) -> float | None:
+        row = result.find(uncontended.VARIANTS, where, name)
+        return None if row is None else row.ratio
+
+    return share
+
+
+def _bytes(name: str) -> Callable[[Result], float | None]:
+    def size(result: Result) -> float | None:
+        row = result.find(scale.MEMORY, "asyncio", f"{OURS}, {name}")
+        return None if row is None else row.median
+
+    return size
+
+
 def _over_bare(result: Result) -> float | None:
     """A request's time as a share of the bare connection's plus our cycle's."""
     bare = result.find(sqlite.SELECT_1, "asyncio", BARE)
@@ -110,6 +128,9 @@ TARGETS = (
         _times(sqlite.SELECT_1, "asyncio", _AIOSQLITE),
         0.77,
     ),
+    Target("plain listeners / none, threads", _detour("threads", uncontended.HEARD), 2.5),
+    Target("plain listeners / none, asyncio", _detour("asyncio", uncontended.HEARD), 2.5),
+    Target("a waiter, bytes", _bytes("waiter"), 700.0),
     Target("aiosqlite request / bare + cycle", _over_bare, 1.05),
     Target("import beyond anyio's own, ms", _import_surplus, 15.0),
 )

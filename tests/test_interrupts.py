@@ -153,23 +153,55 @@ def recycle(stage: Stage) -> Iterator[None]:
         pass
 
 
+class Listener:
+    """Listens to everything."""
+
+    def connect(self, connection: Any, record: Any) -> None:
+        pass
+
+    def checkout(self, connection: Any, record: Any, lease: Any) -> None:
+        pass
+
+    def checkin(self, connection: Any, record: Any) -> None:
+        pass
+
+
 def listeners(stage: Stage) -> Iterator[None]:
     """With listeners for everything."""
-
-    class Listener:
-        def connect(self, connection: Any, record: Any) -> None:
-            pass
-
-        def checkout(self, connection: Any, record: Any, lease: Any) -> None:
-            pass
-
-        def checkin(self, connection: Any, record: Any) -> None:
-            pass
-
     stage.pool.add_listener(Listener())
     yield
     with stage.pool.connect():
         pass
+
+
+def listeners_of_idle(stage: Stage) -> Iterator[None]:
+    """The same with what is idle, of which plain listeners are told on a short way."""
+    stage.pool.connect().close()
+    stage.pool.add_listener(Listener())
+    yield
+    with stage.pool.connect():
+        pass
+    stage.pool.connect().close()
+
+
+def failing_listener(stage: Stage) -> Iterator[None]:
+    """One doesn't like what comes back."""
+
+    class Failing(Listener):
+        def checkin(self, connection: Any, record: Any) -> None:
+            if fails:
+                raise ValueError
+
+    fails = False
+    stage.pool.connect().close()
+    stage.pool.add_listener(Failing())
+    yield
+    try:
+        fails = True
+        with suppress(ValueError), stage.pool.connect():
+            pass
+    finally:
+        fails = False
 
 
 def disconnection(stage: Stage) -> Iterator[None]:
@@ -393,6 +425,8 @@ EVERYWHERE = [
     nested,
     recycle,
     listeners,
+    listeners_of_idle,
+    failing_listener,
     disconnection,
     failed_reset,
     failed_connect,

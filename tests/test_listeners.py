@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Any
 
 import anyio
 import pytest
 
 import anypool
+from anypool import sync
 
+from .support.fakes import World
 from .support.modes import PATIENCE, Mode
 
 
@@ -350,3 +354,173 @@ async def test_checkin_listener_that_fails_for_a_dropped_lease(
     async with mode.block(pool.connect()) as connection:
         assert connection.number == 2
     await mode.go(pool.close())
+
+
+# With a connection that is idle, plain listeners are told on a short way.
+
+
+async def _warm(mode: Mode, *listeners: Any, **options: Any) -> Any:
+    pool = mode.pool(pool_size=1, max_overflow=0, timeout=1, **options)
+    async with mode.block(pool.connect()):
+        pass
+    for listener in listeners:
+        pool.add_listener(listener)
+    return pool
+
+
+def _calls(cycle: Any) -> int:
+    """Count the calls of Python functions that a cycle makes."""
+    count = 0
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        cycle()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_plain_listeners_are_told_on_a_short_way() -> None:
+    """A cycle with them has at most three times the calls of one without, and two more."""
+    world = World(coroutine=False)
+    plain = sync.QueuePool(world.connect)
+    heard = sync.QueuePool(world.connect, listeners=[Recorder()])
+    counts = []
+    for pool in (plain, heard):
+        for _ in range(3):
+            pool.connect().close()
+        counts.append(_calls(lambda pool=pool: pool.connect().close()))
+    assert counts[1] <= 3 * counts[0] + 4, counts
+
+
+@pytest.mark.parametrize("error", [ValueError, IndexError])
+async def test_failing_checkout_of_an_idle_connection(
+    mode: Mode, error: type[Exception]
+) -> None:
+    first, second = Recorder(), Recorder()
+    pool = await _warm(mode, first, second)
+    second.fail["checkout"] = [error("no")]
+    with pytest.raises(error, match="no"):
+        await mode.go(pool.connect())
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 1
+    both = ["checkout", "checkin", "checkout", "checkin"]
+    assert [what for what, _ in first.heard] == both
+    assert [what for what, _ in second.heard] == both
+
+
+async def test_disconnection_of_an_idle_connection(mode: Mode) -> None:
+    first, second = Recorder(), Recorder()
+    pool = await _warm(mode, first, second)
+    second.fail["checkout"] = [anypool.DisconnectionError("stale")]
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+    expected = [("checkout", 1), ("connect", 2), ("checkout", 2), ("checkin", 2)]
+    assert first.heard == second.heard == expected
+    second.fail["checkout"] = [anypool.DisconnectionError("stale") for _ in range(2)]
+    with pytest.raises(anypool.InvalidRequestError, match="twice"):
+        await mode.go(pool.connect())
+    assert mode.world.open == []
+    assert pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("error", [ValueError, IndexError])
+async def test_failing_checkin_of_an_idle_connection(
+    mode: Mode, error: type[Exception]
+) -> None:
+    first, second, third = Recorder(), Recorder(), Recorder()
+    pool = await _warm(mode, first, second, third)
+    second.fail["checkin"] = [error("no")]
+    lease = await mode.go(pool.connect())
+    with pytest.raises(error, match="no"):
+        await mode.go(lease.close())
+    assert mode.world.open == []
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+    assert [what for what, _ in first.heard] == ["checkout", "checkin"]
+    assert [what for what, _ in second.heard] == ["checkout", "checkin"]
+    assert [what for what, _ in third.heard] == ["checkout"]
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+    assert [what for what, _ in third.heard][-2:] == ["checkout", "checkin"]
+
+
+async def test_plain_listener_that_returns_an_awaitable(mode: Mode) -> None:
+    """It is awaited, those after it are told afterwards, and none twice."""
+    heard: list[str] = []
+
+    class Plain:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def checkout(self, connection: object, record: object, lease: object) -> Any:
+            heard.append(f"checkout {self.name}")
+
+        def checkin(self, connection: object, record: object) -> Any:
+            heard.append(f"checkin {self.name}")
+
+    class Awaited(Plain):
+        def checkout(self, connection: object, record: object, lease: object) -> Any:
+            return self._hear("checkout")
+
+        def checkin(self, connection: object, record: object) -> Any:
+            return self._hear("checkin")
+
+        async def _hear(self, what: str) -> None:
+            heard.append(f"{what} {self.name}")
+
+    pool = await _warm(mode, Plain("a"), Awaited("b"), Plain("c"))
+    for _ in range(2):
+        heard.clear()
+        async with mode.block(pool.connect()):
+            assert heard == ["checkout a", "checkout b", "checkout c"]
+        assert heard[3:] == ["checkin a", "checkin b", "checkin c"]
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)
+
+
+async def test_checkin_listener_is_told_once_if_the_reset_fails(mode: Mode) -> None:
+    listener = Recorder()
+    pool = await _warm(mode, listener)
+    lease = await mode.go(pool.connect())
+    mode.world.fail["rollback"] = OSError("gone")
+    await mode.go(lease.close())
+    mode.world.fail.clear()
+    assert [what for what, _ in listener.heard] == ["checkout", "checkin"]
+    async with mode.block(pool.connect()) as conn:
+        assert conn.number == 2
+    assert [what for what, _ in listener.heard][-2:] == ["checkout", "checkin"]
+
+
+async def test_checkin_listener_disposes_of_the_pool(mode: Mode) -> None:
+    """What comes back is then closed; it is told once of each return."""
+    if mode.name != "blocking":
+        pytest.skip("dispose() is a coroutine there")
+
+    class Disposing(Recorder):
+        def checkin(self, connection: Any, record: Any) -> None:
+            super().checkin(connection, record)
+            pool.dispose()
+
+    listener = Disposing()
+    pool = await _warm(mode, listener)
+    pool.connect().close()
+    assert mode.world.open == []
+    assert [what for what, _ in listener.heard] == ["checkout", "checkin"]
+
+
+async def test_slow_checkout_listener_takes_of_the_timeout(mode: Mode) -> None:
+    if not mode.blocking or mode.name == "portal":
+        pytest.skip("it would block the event loop")
+
+    class Slow:
+        def checkout(self, connection: object, record: object, lease: object) -> None:
+            time.sleep(0.02)
+
+    pool = await _warm(mode, Slow())
+    with pytest.raises(anypool.PoolTimeoutError):
+        pool.connect(timeout=0.001)
+    assert (pool.checkedin(), pool.checkedout()) == (1, 0)

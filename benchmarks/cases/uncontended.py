@@ -19,6 +19,7 @@ from .options import Options
 BLOCK = "cycle, with block"
 EXPLICIT = "cycle, two calls"
 VARIANTS = "cycle, variants"
+HEARD = "anypool, one listener of each kind"
 
 
 class _Listener:
@@ -95,7 +96,7 @@ def _blocking_variants(options: Options) -> list[Row]:
                 "anypool, nested": BlockingPeer(nested.connect).run,
                 "anypool, unique_connection()": BlockingPeer(plain.unique_connection).run,
                 "anypool, use_threadlocal=False": BlockingPeer(unshared.connect).run,
-                "anypool, one listener of each kind": BlockingPeer(heard.connect).run,
+                HEARD: BlockingPeer(heard.connect).run,
             },
             options,
         )
@@ -118,7 +119,7 @@ async def _async_variants(options: Options, loop: str) -> list[Row]:
                 "anypool, nested": AsyncPeer(nested.connect).run,
                 "anypool, unique_connection()": AsyncPeer(plain.unique_connection).run,
                 "anypool, use_threadlocal=False": AsyncPeer(unshared.connect).run,
-                "anypool, one listener of each kind": AsyncPeer(heard.connect).run,
+                HEARD: AsyncPeer(heard.connect).run,
             },
             options,
         )

@@ -38,8 +38,11 @@ _current_task = _quickest_current_task()
 class AsyncioGate:
     """One future for each wait.
 
-    Measured on CPython 3.11, from making the gate until its waiter has passed it, the task
-    switch included: 10.4 µs with an anyio.Semaphore for it, 6.5 µs with this.
+    Not an anyio.Semaphore, not even one that is kept and used again. Measured on CPython
+    3.11, from making the gate until its waiter has passed it, the task switch included:
+    4.7 µs with this, 5.0 with a kept semaphore, 7.8 with a new one. And who waits has one
+    for as long as that: 190 bytes with its future, where a semaphore takes 840 before
+    anybody waits at it, as it holds a deque. All that a waiter takes is to be less.
     """
 
     __slots__ = ("future", "is_open")

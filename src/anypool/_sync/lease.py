@@ -43,7 +43,7 @@ class PooledConnection(Lease[ConnT]):
     def _close(self) -> None:
         owner = self._owner
         pool = owner._pool
-        path = owner._pool._path
+        path = pool._path
         if pool._blocking:
             record = path.checkin_nowait(self, this_thread.caller)
             if record is not None:
