@@ -269,7 +269,7 @@ class SharedCheckins(Checkins[ConnT]):
         connection, held = record.connection, self._ledger.is_held(record)
         try:
             # While others have the connection, nothing of theirs may be interrupted.
-            await super().checkin(record, hurried and not held, quiet)
+            await self._checkin(record, hurried and not held, quiet)
         except BaseException as error:
             left = connection is not None and record.connection is connection
             counts = left and record._on_lost is not None
