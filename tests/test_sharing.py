@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from .support.clocks import driven
@@ -143,19 +142,24 @@ def test_a_reset_that_never_ends_keeps_the_next_caller_for_a_while_only(
     mode = Mode(backend)
     pool, witness = _pool(mode, "StaticPool")
 
+    begun: list[anyio.Event] = []
+
     def before(what: str, connection: Any) -> Any:
-        stuck = what == "rollback" and connection.number == 1
-        return anyio.sleep_forever() if stuck else None
+        if what != "rollback" or connection.number > 1:
+            return None
+        begun[0].set()
+        return anyio.sleep_forever()
 
     witness.before = before
 
     async def main() -> None:
+        begun.append(anyio.Event())
         lease = await pool.connect()
         lease.connection.leave("transaction")
         async with anyio.create_task_group() as tasks:
             if ending == "close":
                 tasks.start_soon(lease.close)
-                await anyio.lowlevel.checkpoint()
+                await begun[0].wait()
             del lease
             async with pool.connect() as connection:
                 assert connection.number == 2

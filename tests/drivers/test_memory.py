@@ -82,7 +82,9 @@ async def test_second_database_is_refused(
         async with mode.block(pool.connect()) as again:
             assert again is first
     stats = pool.stats()
-    assert stats.opened == 1 + stats.closed["invalid"] >= 2
+    # In an opened pool, one may be under way at this moment.
+    assert stats.opened - 1 - stats.closed["invalid"] in range(1 + opened)
+    assert stats.opened >= 2
     if not opened:  # or else it is a while until it connects again
         # When it has gone, there may be another one.
         lease = await mode.go(pool.unique_connection())

@@ -84,7 +84,10 @@ class Driver:
         return f"baseline {self.steps.count('connect listener')}"
 
     def holds_data(self, connection: Any) -> Any:
-        return self.data
+        fault = self.fail.get("holds data")
+        if isinstance(fault, BaseException):
+            raise fault
+        return self.data if fault is None else fault
 
     def state(self, connection: Any, baseline: Any) -> Any:
         return self.states.popleft() if self.states else CLEAN

@@ -282,6 +282,26 @@ def test_one_that_has_something_in_it_is_nobody_elses_business() -> None:
     assert all(slot._holds_data for slot in slots)
 
 
+def test_what_the_driver_can_not_even_look_at_is_closed() -> None:
+    stage = Stage()
+    stage.driver.fail["holds data"] = Fault()
+    record = stage.slot(connected=False)
+    with pytest.raises(Fault):
+        drive(stage.connector.connect(record))
+    assert record.connection is None
+    assert stage.closed == {"invalid": 1}
+
+
+def test_a_look_that_is_cut_short_leaves_a_connection_for_nobody() -> None:
+    stage = Stage()
+    stage.driver.fail["holds data"] = Never()
+    record = stage.slot(connected=False)
+    work = stage.connector.connect(record)
+    begin(work)
+    cut_short(work)
+    assert stage.inspector.is_left(record)
+
+
 # A caller that leaves.
 
 

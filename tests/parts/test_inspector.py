@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import Any
+from weakref import ref
 
 import anyio
 import pytest
@@ -188,6 +190,20 @@ def test_a_ping_that_is_stuck_in_a_thread_is_left_to_it(kind: Any) -> None:
     assert record.connection is None
     assert stage.ledger.total == (kind is Inspector)
     assert ("somebody" in out) == (kind is Inspector)
+
+
+def test_what_was_left_to_a_thread_is_freed_by_counting_references_alone() -> None:
+    stage = Stage(driver=Driver(blocking=True))
+    record = stage.slot()
+    drive(stage.inspector.keep_if_alive(record))
+    stage.runtime.run_all()
+    look = ref(record)
+    gc.disable()
+    try:
+        del record
+        assert look() is None
+    finally:
+        gc.enable()
 
 
 def test_a_ping_in_a_thread_that_is_answered_is_one() -> None:

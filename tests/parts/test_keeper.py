@@ -247,6 +247,17 @@ def test_a_connect_that_takes_too_long_is_cut_short_and_counts_as_failed(
     assert driver.steps == ([] if where == "creator" else [where, "terminate"])
 
 
+@pytest.mark.parametrize("fault", [Fault(), Never()])
+def test_a_new_connection_that_could_not_be_looked_at_is_for_nobody(fault: Any) -> None:
+    stage = Kept(min_size=1)
+    stage.driver.fail["holds data"] = fault
+    stage.runtime.run_next()
+    assert not stage.ledger.idle
+    assert stage.ledger.total == 0
+    assert stage.ledger.growth.backoff.error is not None
+    assert stage.driver.steps in (["close"], ["terminate"])
+
+
 @pytest.mark.parametrize(("timeout", "limit"), [(None, 30.0), (1.0, 30.0), (60.0, 60.0)])
 def test_a_connect_may_take_as_long_as_a_checkout_at_least(
     timeout: float | None, limit: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, Generic
 from weakref import ref
 
@@ -44,12 +45,9 @@ class Checkins(Generic[ConnT]):
         """Return a slot whose lease is over, in spite of a cancellation."""
         await self._closer.complete(record, self.checkin(record, hurried))
 
-    async def checkin(
-        self,
-        record: ConnectionRecord[ConnT],
-        hurried: bool = False,
-        quiet: bool = False,
-    ) -> None:
+    def checkin(
+        self, record: ConnectionRecord[ConnT], hurried: bool = False, quiet: bool = False
+    ) -> Coroutine[Any, Any, None]:
         """Return a slot whose lease is over: listeners, reset, back to the ledger.
 
         Args:
@@ -57,6 +55,11 @@ class Checkins(Generic[ConnT]):
             hurried: the caller was cancelled; what the connection does now is not known.
             quiet: don't tell the checkin listeners.
         """
+        return self._checkin(record, hurried, quiet)
+
+    async def _checkin(
+        self, record: ConnectionRecord[ConnT], hurried: bool, quiet: bool
+    ) -> None:
         ledger, closer = self._ledger, self._closer
         if ledger.is_deciding():
             ledger.dropped.append(record)  # what this one interrupts sees to it

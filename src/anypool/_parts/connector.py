@@ -157,8 +157,15 @@ class Connector(Generic[ConnT]):
             raise
         self._note_driver(record, awaited)
         ledger.decide(self._note_opened, record, generation, begin)
-        await self._note_baseline(record)
-        await self._note_data(record)
+        try:
+            await self._note_baseline(record)
+            await self._note_data(record)
+        except Exception:
+            await self._closer.close(record, "invalid")
+            raise
+        except BaseException:
+            record._ending = True  # for nobody; who called this sees to it
+            raise
         log.info("Created new connection %s", Label(record))
         try:
             listeners = self._announcer.listeners
@@ -219,7 +226,6 @@ class Connector(Generic[ConnT]):
         if not data:
             return
         if not self._ledger.decide(self._ledger.may_hold, record, data):
-            await self._closer.close(record, "invalid")
             record._generation = -1  # nor is the slot kept, which others would come upon
             raise InvalidRequestError(_SECOND)
         record._holds_data, record._expires_at = data, math.inf

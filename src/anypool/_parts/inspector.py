@@ -183,7 +183,7 @@ class QueueInspector(Inspector[ConnT]):
             if out.get(key) is record:
                 del out[key]
         out[job], record._ending = record, True
-        job.afterwards = lambda _: self._end_left(job, record)
+        job.afterwards = lambda job: self._end_left(job, record)  # which holds no job
 
     def _end_left(self, job: Job, record: ConnectionRecord[ConnT]) -> None:
         self._ledger.leases.out.pop(job, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Generic
 from weakref import ref
 
@@ -79,8 +78,11 @@ class Reclaimer(Generic[ConnT]):
 
     async def _return_next(self) -> None:
         # Not taken before this begins: who comes to share the slot may be quicker.
-        with suppress(IndexError):
-            await self._return(self._ledger.dropped.popleft())
+        try:
+            record = self._ledger.dropped.popleft()
+        except IndexError:
+            return
+        await self._return(record)
 
     async def _return(self, record: ConnectionRecord[ConnT]) -> None:
         if record._serial:

@@ -266,10 +266,11 @@ class SharedCheckins(Checkins[ConnT]):
 
     async def _checkin_alone(self, returning: Returning[ConnT]) -> None:
         record, hurried, quiet = returning
-        connection, held = record.connection, self._ledger.is_held(record)
+        connection = record.connection
+        # While others have the connection, nothing of theirs may be interrupted.
+        hurried = hurried and not self._ledger.is_held(record)
         try:
-            # While others have the connection, nothing of theirs may be interrupted.
-            await super().checkin(record, hurried and not held, quiet)
+            await self._checkin(record, hurried, quiet)
         except BaseException as error:
             left = connection is not None and record.connection is connection
             counts = left and record._on_lost is not None
