@@ -372,7 +372,7 @@ class QueueLedger(Ledger[ConnT]):
         return None if math.isinf(self.capacity) else int(self.capacity)
 
     def waiting(self) -> list[Waiter[ConnT]]:
-        return list(self.waiters.values())
+        return listed(self.waiters.values())
 
     def waiting_count(self) -> int:
         return len(self.waiters)

@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 from .._core.lease import Lease
 from .._core.record import ConnectionRecord
+from .guard import listed
 from .ledger import Ledger
 
 ConnT = TypeVar("ConnT")
@@ -72,7 +73,7 @@ class SharedLedger(Ledger[ConnT]):
 
     def is_held(self, record: ConnectionRecord[ConnT]) -> bool:
         """Tell whether a caller has been given the slot's connection."""
-        for key, each in list(self.leases.out.items()):
+        for key, each in listed(self.leases.out.items()):
             lease = key() if each is record and isinstance(key, ref) else None
             if lease is not None and lease._connection is not None:
                 return True

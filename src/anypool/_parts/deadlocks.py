@@ -9,6 +9,7 @@ from weakref import ref
 from .._core.log import PoolLog
 from .._core.record import place
 from .._core.waits import waits
+from .._ledgers.guard import listed
 from .._ledgers.ledger import Ledger
 from .._runtimes.awaited import awaited_tasks, name_of
 
@@ -39,7 +40,7 @@ def _is_stuck(
 ) -> bool:
     if not ledger.is_exhausted():
         return False
-    for key, record in list(ledger.leases.out.items()):
+    for key, record in listed(ledger.leases.out.items()):
         lease = key() if isinstance(key, ref) else None
         if lease is None or not lease._count:
             return False  # on its way back, or still being connected
@@ -121,7 +122,7 @@ class Deadlocks:
         return ring if self._raises else []
 
     def _note(self, ring: list[str], now: float) -> list[str]:
-        members = frozenset(self._ledger.leases.out) if ring else self._members
+        members = frozenset(listed(self._ledger.leases.out)) if ring else self._members
         if members != self._members:
             self._ring, self._members, self._noted_at = ring, members, now
             self._log.error("Deadlock: %s", "; ".join(ring))

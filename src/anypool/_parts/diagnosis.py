@@ -9,6 +9,7 @@ from weakref import ref
 from .._core.record import ConnectionRecord
 from .._core.report import Cause, Holder, PoolReport
 from .._core.stats import PoolStats
+from .._ledgers.guard import listed
 from .._ledgers.ledger import Ledger
 from .._ledgers.snapshot import snapshot
 from .._runtimes.awaited import is_over, name_of, runs
@@ -48,7 +49,7 @@ class Diagnosis:
 
     def _held(self) -> list[tuple[Any, ConnectionRecord[Any]]]:
         held = []
-        for key, record in list(self._ledger.leases.out.items()):
+        for key, record in listed(self._ledger.leases.out.items()):
             # A connect that nobody waits for any more is there in its own name.
             lease = key() if isinstance(key, ref) else None
             if lease is not None and lease._count:

@@ -7,6 +7,7 @@ import weakref
 from typing import Any
 
 from .._core.log import PoolLog
+from .._ledgers.guard import listed
 from .._ledgers.ledger import Ledger
 from .diagnosis import Diagnosis
 
@@ -64,7 +65,7 @@ class LeakWatch:
 
     def _look(self, now: float) -> None:
         self.due = now + self._after
-        out = list(self._ledger.leases.out.items())
+        out = listed(self._ledger.leases.out.items())
         self._told &= {key for key, _ in out}
         for key, record in out:
             if key in self._told:
