@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 import threading
 from typing import Any
 
@@ -85,7 +86,7 @@ async def test_helpers_that_yield_or_enter_have_leaked_nothing(mode: Mode) -> No
     pool = small(mode, 3)
 
     @contextlib.asynccontextmanager
-    async def session() -> Any:
+    async def session() -> AsyncIterator[Any]:
         async with mode.block(pool.unique_connection()) as connection:
             yield connection
 
