@@ -54,6 +54,7 @@ class Ledger(Generic[ConnT]):
         "dropped",
         "generation",
         "known",
+        "label",
         "leases",
         "name",
         "opened",
@@ -79,7 +80,7 @@ class Ledger(Generic[ConnT]):
             name: the pool's class, for errors.
             timed: whether to note when connections go out and come back.
         """
-        self.name = name
+        self.name = self.label = name
         self.surroundings = surroundings
         self.blocking = surroundings.blocking
         self.statistics = Statistics(timed)

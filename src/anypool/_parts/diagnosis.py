@@ -37,7 +37,9 @@ class Diagnosis:
         self._ledger = ledger
         self._runtime = runtime
         self._deadlocks = deadlocks
-        self._name = ledger.name if name is None else f"{ledger.name} {name!r}"
+        if name is not None:
+            ledger.label = f"{ledger.name} {name!r}"
+        self._name = ledger.label
         self._own_name = name
         self._began = time.monotonic()
 

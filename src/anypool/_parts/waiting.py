@@ -194,6 +194,10 @@ class QueueWaiting(Waiting[ConnT]):
             return f"QueuePool: no connection, connecting failed, {limit}"
         if phase != "waiting":
             return f"QueuePool: {phase} timed out, {limit}"
+        if ledger.suspended:
+            return f"QueuePool: it is suspended, connection timed out, {limit}"
+        if ledger.total < ledger.capacity:
+            return f"QueuePool: no connection came in time, {limit}"
         return (
             f"QueuePool limit of size {ledger.size} overflow {ledger.total - ledger.size} "
             f"reached, connection timed out, {limit}"
