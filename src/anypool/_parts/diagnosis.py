@@ -178,7 +178,7 @@ class Diagnosis:
                 Cause.CONNECTS_FAILING,
                 f"the latest connect failed with {failure}",
                 "see whether the server runs, and whether address, user and password are "
-                "right; `anypool check URL` tries them",
+                "right; the error's __cause__ says more",
             )
         late = 0.0 if waited is None or not timeout else waited - timeout
         if not self._runtime.blocking and late > max(STARVED, (timeout or 0.0) / 2):
