@@ -52,7 +52,7 @@ async def test_deadlock_raised_at_once(mode: Mode) -> None:
 
 
 async def test_two_pools_that_wait_for_each_other(mode: Mode) -> None:
-    left, right = (small(mode, on_deadlock="raise") for _ in range(2))
+    left, right = (small(mode, name=name, on_deadlock="raise") for name in ("l", "r"))
     both = [mode.event(), mode.event()]
     errors: list[anypool.PoolDeadlockError] = []
 
@@ -72,6 +72,8 @@ async def test_two_pools_that_wait_for_each_other(mode: Mode) -> None:
     (error,) = errors  # whoever closed the ring; it gave way, and the other went on
     assert error.report is not None
     assert len(error.report.ring) == 2
+    for name in ("l", "r"):
+        assert str(error.report.ring).count(f"QueuePool '{name}'") == 2
 
 
 async def test_lease_that_somebody_else_returns_is_no_deadlock(
@@ -127,7 +129,7 @@ def test_parent_that_awaits_its_child(
     async def child() -> None:
         report = await fails(mode, pool)
         assert report.cause is Cause.DEADLOCK
-        assert "which it awaits" in report.ring[0]
+        assert ", which waits for" in report.ring[0]
 
     async def parent() -> None:
         async with pool.connect():

@@ -60,6 +60,7 @@ async def test_suspended(mode: Mode) -> None:
     with pytest.raises(anypool.PoolTimeoutError) as caught:
         await mode.go(pool.unique_connection(timeout=0))
     assert said(caught).cause is Cause.SUSPENDED
+    assert "limit" not in said(caught).headline
     pool.resume()
     assert pool.report().cause is Cause.NONE
     await mode.go(pool.close())

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import threading
 from typing import Any
 
+import anyio
 import pytest
 
 import anypool
@@ -169,3 +170,19 @@ async def _count_busy(mode: Mode, after: float | None) -> tuple[int, int]:
     assert pool.stats().leaks == (after is not None)
     await mode.go(pool.close())
     return tasks, threads
+
+
+@pytest.mark.parametrize("kind", ["QueuePool", "NullPool"])
+async def test_leak_after_in_a_pool_where_nothing_idles(
+    mode: Mode, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = mode.pool(kind, leak_after=0.01)
+    lease = await mode.go(pool.unique_connection())
+    while not any("too long" in each for each in caplog.messages):
+        if mode.blocking or mode.name == "trio":  # else a timer looks
+            async with mode.block(pool.unique_connection()):
+                pass
+        else:
+            await anyio.sleep(0.002)
+    await mode.go(lease.close())
+    await mode.go(pool.close())

@@ -59,6 +59,7 @@ class Ledger(Generic[ConnT]):
         "generation",
         "guarded",
         "known",
+        "label",
         "leases",
         "name",
         "opened",
@@ -84,7 +85,7 @@ class Ledger(Generic[ConnT]):
             name: the pool's class, for errors.
             timed: whether to note when connections go out and come back.
         """
-        self.name = name
+        self.name = self.label = name
         self.surroundings = surroundings
         self.blocking = surroundings.blocking
         self.guarded = self.blocking and not has_gil()

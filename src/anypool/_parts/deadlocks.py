@@ -53,10 +53,13 @@ def _is_stuck(
         file, line = record._line()
         where = _where(target, caller)
         who = name_of(lease._caller())
-        by = "" if caller == lease._caller else f" by {name_of(caller())}, which it awaits,"
+        if caller == lease._caller:
+            waits_for = "waits for"
+        else:
+            waits_for = f"awaits {name_of(caller())}, which waits for"
         links.append(
-            f"{who} has {record._label()} of {ledger.name}, taken at {file}:{line}, and "
-            f"waits{by} for {target.name} at {where}"
+            f"{who} has {record._label()} of {ledger.label}, taken at {file}:{line}, and "
+            f"{waits_for} {target.label} at {where}"
         )
     return True
 

@@ -38,7 +38,9 @@ class Diagnosis:
         self._ledger = ledger
         self._runtime = runtime
         self._deadlocks = deadlocks
-        self._name = ledger.name if name is None else f"{ledger.name} {name!r}"
+        if name is not None:
+            ledger.label = f"{ledger.name} {name!r}"
+        self._name = ledger.label
         self._own_name = name
         self._began = time.monotonic()
 
@@ -177,7 +179,7 @@ class Diagnosis:
                 Cause.CONNECTS_FAILING,
                 f"the latest connect failed with {failure}",
                 "see whether the server runs, and whether address, user and password are "
-                "right; `anypool check URL` tries them",
+                "right; the error's __cause__ says more",
             )
         late = 0.0 if waited is None or not timeout else waited - timeout
         if not self._runtime.blocking and late > max(STARVED, (timeout or 0.0) / 2):

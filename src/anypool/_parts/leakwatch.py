@@ -79,14 +79,17 @@ class LeakWatch:
                 self._told.add(key)
                 self._ledger.statistics.leaks += 1
                 self._log.warning("Connection held for too long: %s", holder)
-        if out and not self._timer and self._runtime.can_watch:
+        if not self._timer and self._runtime.can_watch:
             self._timer = True
             ring = weakref.WeakMethod(self._ring)
             self._runtime.later(self.due - now, lambda: _call(ring))
 
     def _ring(self) -> None:
         self._timer = False
-        self.look()
+        if self._ledger.leases.out:
+            self.look()
+        else:
+            self.due = -math.inf  # the next checkout looks, and sets a timer
 
     def start_anew(self) -> None:
         """The place where the pool lived is gone."""

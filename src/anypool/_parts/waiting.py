@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import CodeType
 from typing import Any, Generic, NoReturn
 
@@ -22,6 +23,7 @@ from .._ledgers.ledger import Ledger
 from .._ledgers.queue import QueueLedger
 from .deadlocks import Deadlocks
 from .diagnosis import Diagnosis
+from .leakwatch import LeakWatch
 
 ConnT = TypeVar("ConnT")
 
@@ -29,7 +31,15 @@ ConnT = TypeVar("ConnT")
 class Waiting(Generic[ConnT]):
     """Lets callers into the queue, and sees them out of it."""
 
-    __slots__ = ("_deadlocks", "_diagnosis", "_ledger", "_log", "_runtime", "_slow")
+    __slots__ = (
+        "_deadlocks",
+        "_diagnosis",
+        "_leaks",
+        "_ledger",
+        "_log",
+        "_runtime",
+        "_slow",
+    )
 
     def __init__(
         self,
@@ -38,6 +48,7 @@ class Waiting(Generic[ConnT]):
         log: PoolLog,
         diagnosis: Diagnosis,
         deadlocks: Deadlocks,
+        leaks: LeakWatch,
         slow: float | None,
     ) -> None:
         """Make one for a pool.
@@ -48,6 +59,7 @@ class Waiting(Generic[ConnT]):
             log: is told of those who waited for long.
             diagnosis: says why there is no connection.
             deadlocks: looks for rings.
+            leaks: looks for leaks.
             slow: seconds of waiting that are long; None: none are.
         """
         self._ledger = ledger
@@ -55,6 +67,7 @@ class Waiting(Generic[ConnT]):
         self._log = log
         self._diagnosis = diagnosis
         self._deadlocks = deadlocks
+        self._leaks = leaks
         self._slow = slow
 
     def admit(self, lease: Lease[ConnT], may_wait: bool, first: bool) -> Any:
@@ -64,7 +77,9 @@ class Waiting(Generic[ConnT]):
             PoolClosedError: the pool is closed.
             TooManyWaitersError: the caller may not wait.
         """
-        ledger = self._ledger
+        ledger, due = self._ledger, self._leaks.due
+        if due != math.inf and self._runtime.now() >= due:
+            self._leaks.look()
         try:
             return ledger.decide(ledger.admit, lease, may_wait, first)
         except TooManyWaitersError as error:
@@ -194,6 +209,10 @@ class QueueWaiting(Waiting[ConnT]):
             return f"QueuePool: no connection, connecting failed, {limit}"
         if phase != "waiting":
             return f"QueuePool: {phase} timed out, {limit}"
+        if ledger.suspended:
+            return f"QueuePool: it is suspended, connection timed out, {limit}"
+        if ledger.total < ledger.capacity:
+            return f"QueuePool: no connection came in time, {limit}"
         return (
             f"QueuePool limit of size {ledger.size} overflow {ledger.total - ledger.size} "
             f"reached, connection timed out, {limit}"

@@ -185,7 +185,8 @@ class Assembly(Generic[ConnT]):
         """Return what Waiting is made of."""
         slow = self._options["slow_checkout"]
         runtime, log = self._runtime, self._log
-        return self._ledger, runtime, log, parts.diagnosis, parts.deadlocks, slow
+        diagnosis, deadlocks, leaks = parts.diagnosis, parts.deadlocks, self._leaks
+        return self._ledger, runtime, log, diagnosis, deadlocks, leaks, slow
 
     def _note_settings(self) -> None:
         """Sum up what the quick path must know of listeners and logging."""
