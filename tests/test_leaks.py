@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
