@@ -139,7 +139,7 @@ async def test_use_ends_with_the_lease(mode: Mode, how: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             leases.clear()
-        await mode.settle()
+            await mode.settle()  # without the GIL, it may be the loop's thread that warns
     else:
         await mode.go(getattr(leases[0], how)())
     await mode.until(lambda: pool.stats().checked_out == 0)

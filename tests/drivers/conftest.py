@@ -18,6 +18,7 @@ from anypool import sync
 from anypool._core.url import DatabaseURL
 
 from ..support.modes import Mode
+from .absent import reason
 from .proxy import Proxy
 from .servers import MariaDB, Postgres, Server
 
@@ -121,6 +122,16 @@ def _execute(connection: Any, statement: str) -> Any:
         return row[0] if row else None
     finally:
         cursor.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests of drivers that can't be had here."""
+    for driver in ("duckdb", "psycopg2"):
+        why = reason(driver)
+        if why is not None:
+            for item in items:
+                if driver in item.nodeid.lower() and "/drivers/" in item.nodeid:
+                    item.add_marker(pytest.mark.skip(reason=why))
 
 
 def _server(kind: type[Server], url: str) -> Iterator[Server]:

@@ -8,20 +8,26 @@ from collections.abc import Awaitable, Iterator
 from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiosqlite
 import asyncpg
-import duckdb
 import psycopg
-import psycopg2
 import pymysql
 import pytest
 
 from anypool.testing import DriverContract
 
+from .absent import module_of
 from .servers import Server
 from .toy import ToyContract, ToyDriver
+
+if TYPE_CHECKING:
+    import duckdb
+    import psycopg2
+else:
+    duckdb = module_of("duckdb")
+    psycopg2 = module_of("psycopg2")
 
 
 class _SQLite:

@@ -10,12 +10,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 import anyio
 import anyio.to_thread
-import duckdb
 import pytest
 
 import anypool
@@ -31,6 +30,12 @@ from anypool._drivers.sqlite3 import SQLiteDriver
 from anypool._drivers.transports import hang_up, shut_down
 
 from ..support.modes import PATIENCE
+from .absent import module_of
+
+if TYPE_CHECKING:
+    import duckdb
+else:
+    duckdb = module_of("duckdb")
 
 SQLITE_MODES: list[dict[str, Any]] = [{}, {"isolation_level": None}]
 if sys.version_info >= (3, 12):

@@ -10,14 +10,13 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import anyio
 import anyio.lowlevel
 import asyncpg
 import psycopg
-import psycopg2
 import pytest
 from psycopg.errors import QueryCanceled
 
@@ -25,9 +24,15 @@ import anypool
 from anypool._drivers.asyncpg import AsyncpgDriver
 
 from ..support.opened import inner
+from .absent import module_of
 from .conftest import DRIVERS, Live
 from .proxy import Proxy
 from .servers import PATIENCE, MariaDB, Postgres, Server
+
+if TYPE_CHECKING:
+    import psycopg2
+else:
+    psycopg2 = module_of("psycopg2")
 
 
 class Setting:

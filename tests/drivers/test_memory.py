@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
-import duckdb
 import pytest
 
 import anypool
 from anypool import sync
 
 from ..support.modes import Mode
+from .absent import module_of
+
+if TYPE_CHECKING:
+    import duckdb
+else:
+    duckdb = module_of("duckdb")
 
 
 class Memories(Mode):

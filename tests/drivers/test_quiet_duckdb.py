@@ -6,9 +6,8 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pytest
 
 import anypool
@@ -19,6 +18,12 @@ from anypool._drivers import duckdb as driver_module
 from anypool._drivers.duckdb import DuckDBDriver
 
 from ..support.modes import PATIENCE, Mode
+from .absent import module_of
+
+if TYPE_CHECKING:
+    import duckdb
+else:
+    duckdb = module_of("duckdb")
 
 RESETS: list[ResetMode | None] = ["rollback", "commit", "full", None]
 

@@ -8,12 +8,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 import psycopg
-import psycopg2
-import psycopg2.extensions
 import pytest
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import dict_row
@@ -27,9 +25,17 @@ from anypool._drivers import psycopg as psycopg_driver
 from anypool._drivers.originals import is_read_only
 
 from ..support.bounds import proof
+from .absent import module_of
 from .conftest import Live, _execute, _execute_async, _fetch_value
 from .proxy import Proxy
 from .servers import PATIENCE, Server
+
+if TYPE_CHECKING:
+    import psycopg2
+    import psycopg2.extensions
+else:
+    psycopg2 = module_of("psycopg2")
+    module_of("psycopg2.extensions")
 
 SOON = 4.0
 """Seconds within which a return has to come to an end."""

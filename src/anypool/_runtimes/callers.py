@@ -23,59 +23,44 @@ from .._core.waiter import Caller
 class _Marker:
     """Stands for a thread in one context; dies with the first of them to end."""
 
-    __slots__ = ("__weakref__", "caller", "ident", "name", "thread")
+    __slots__ = ("__weakref__", "caller", "ident", "name")
 
-    def __init__(self, thread: object) -> None:
-        self.thread = thread
+    def __init__(self) -> None:
         self.ident = threading.get_ident()
         self.name = threading.current_thread().name
         self.caller: Caller = weakref.ref(self)
 
 
 class _Holder:
-    """Keeps a marker for a context. The context may outlive its thread: from Python 3.14
-    on, a thread object has one, and without the GIL the threads that it starts have copies.
+    """Stands for a context, which has it, and for its copies.
+
+    A context may outlive its thread: from Python 3.14 on, a thread object has one, and
+    without the GIL the threads that it starts have copies.
     """
 
-    __slots__ = ("__weakref__", "marker")
-
-    def __init__(self, marker: _Marker) -> None:
-        self.marker: _Marker | None = marker
-
-
-class _End:
-    """Ends with a thread, and with it the markers that were made there."""
-
-    def __init__(self) -> None:
-        self.holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
-
-    def __del__(self) -> None:
-        # It may be half built, if an interrupt came between.
-        for holder in getattr(self, "holders", ()):
-            holder.marker = None
+    __slots__ = ("__weakref__",)
 
 
 class _ThisThread(threading.local):
     """What belongs to each thread.
 
     Attributes:
-        token: stands for the thread. Unlike thread idents, it is never used again.
-        end: sees to it that the thread's markers end with it.
+        markers: those of the contexts that called in this thread, as long as these live.
         caller: the one that called last in this thread. Only weakly, so that a caller ends
             with its context.
     """
 
     def __init__(self) -> None:
-        self.token = object()
-        self.end = _End()
+        self.markers: weakref.WeakKeyDictionary[_Holder, _Marker]
+        self.markers = weakref.WeakKeyDictionary()
         self.caller: Caller | None = None
 
 
 this_thread = _ThisThread()
 
-# Who calls in this context; and what keeps that one alive.
+# Who calls in this context; and what the thread keeps that one alive for.
 _caller: ContextVar[Caller | None] = ContextVar("anypool_caller", default=None)
-_holder: ContextVar[_Holder | None] = ContextVar("anypool_marker", default=None)
+_holder: ContextVar[_Holder | None] = ContextVar("anypool_holder", default=None)
 
 caller_here = _caller.get
 """Returns the caller that was noted in this context: the current one, if it is also that of
@@ -192,12 +177,11 @@ def find_caller() -> Caller:
             this_thread.caller = caller = weakref.ref(current)
             return caller
     holder = _holder.get()
-    marker = None if holder is None else holder.marker
-    # A context's copy has its marker, too: in another thread, that isn't the caller.
-    if marker is None or marker.thread is not this_thread.token:
-        marker = _Marker(this_thread.token)
-        holder = _Holder(marker)
-        this_thread.end.holders.add(holder)
+    # A context's copy has its holder, too: in another thread, that isn't the caller.
+    marker = None if holder is None else this_thread.markers.get(holder)
+    if marker is None:
+        holder, marker = _Holder(), _Marker()
+        this_thread.markers[holder] = marker
         _holder.set(holder)
         _caller.set(marker.caller)
     this_thread.caller = marker.caller
