@@ -147,8 +147,9 @@ async def test_leak_after(mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
 async def test_leak_after_takes_no_thread_or_task(
     mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    counts = [await _count_busy(mode, after) for after in (None, 0.01)]
-    assert counts[0] == counts[1]
+    # The first of a process's pools may begin what is there for all.
+    counts = [await _count_busy(mode, after) for after in (None, None, 0.01)]
+    assert counts[1] == counts[2]
     assert sum("too long" in each for each in caplog.messages) == 1
 
 
