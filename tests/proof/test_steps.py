@@ -571,7 +571,8 @@ def test_every_step_of_undoing_fails(
     )
     tally = run_all(mode, chosen, monkeypatch)
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:10])
-    assert tally.fired > tally.count / 4
+    # Of a few in real time, few come to their step.
+    assert tally.fired > tally.count / (8 if mode in REAL_TIME else 4)
 
 
 @pytest.mark.parametrize("mode", OPENED_MODES)
