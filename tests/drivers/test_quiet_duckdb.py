@@ -153,7 +153,7 @@ async def test_statement_of_another_thread(mode: Ducks, reset: ResetMode | None)
     await mode.go(pool.close())
 
 
-@needs_busy
+@pytest.mark.skip(reason="open: DuckDB 2.0.1 doesn't always tell that it is busy")
 def test_what_can_not_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It isn't waited for any longer than is promised, neither to go on nor to close."""
     monkeypatch.setattr(driver_module, "PATIENCE", 0.0)
