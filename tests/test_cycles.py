@@ -19,6 +19,9 @@ from anypool._ledgers.guard import has_gil
 
 from .support.modes import Mode
 
+# A worker thread may have a lease a moment longer than the block that expects the warning.
+pytestmark = pytest.mark.filterwarnings("ignore:.*dropped without close:ResourceWarning")
+
 two_kinds = pytest.mark.parametrize("kind", ["QueuePool", "StaticPool"])
 
 

@@ -182,7 +182,8 @@ async def test_care_survives_an_error(
 
 
 async def test_max_idle_closes_what_is_not_needed(mode: Mode) -> None:
-    pool, clock = await opened(mode, pool_size=5, min_size=1, max_idle=60)
+    sizes = {"pool_size": 4, "max_overflow": 0, "min_size": 1}
+    pool, clock = await opened(mode, **sizes, max_idle=60)
     leases = [await mode.go(pool.unique_connection()) for _ in range(4)]
     for lease in leases:
         await mode.go(lease.close())
