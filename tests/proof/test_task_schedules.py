@@ -13,7 +13,7 @@ import gc
 import random
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from itertools import count
 from typing import Any
 
@@ -340,7 +340,11 @@ async def play(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(second)
                 if native:
-                    struck = await _natively(first, strike)
+                    # asyncio's own cancellation breaks the shelter of a return: what that
+                    # was at is closed.
+                    excused = stage.witness.excuse() if strike else nullcontext()
+                    with excused:
+                        struck = await _natively(first, strike)
                 else:
                     with anyio.CancelScope() as scope:
                         at = AtSuspension(_and_look(first), strike, scope.cancel)
